@@ -1,0 +1,46 @@
+/* The REST API: one route table; the handlers of each resource stand in a file of its own.
+ * docs/api.md is its contract. */
+#pragma once
+
+#include "api/http_request.h"
+#include "api/reply.h"
+#include "scheduler/catalog.h"
+#include "scheduler/engine.h"
+#include "scheduler/timetable.h"
+#include "store/store.h"
+
+/* What the handlers work on: `request->context`. */
+struct api {
+    struct store *store;     /* NULL until the database was reached first */
+    struct catalog *catalog; /* NULL until then, like the following */
+    struct engine *engine;
+    struct timetable *timetable;
+    int workflows_per_page;
+    int max_waiting_launches;
+    const char *database_error; /* why there is no store yet */
+};
+
+/* Serves one request: the handler to open the HTTP server with, its context a struct api. */
+void api_handle(struct http_request *request);
+
+/* True when the database can be asked; otherwise a 503 with Retry-After was sent. */
+bool api_ready(struct http_request *request);
+/* Replies for a call that failed: 503 while the database is away or short of something, else 500,
+ * logged. */
+void api_failed(struct http_request *request, const struct pg_failure *failure);
+
+void definitions_list(struct http_request *request);
+void definitions_get(struct http_request *request);
+void health_get(struct http_request *request);
+void ping_get(struct http_request *request);
+void reload_post(struct http_request *request);
+void schedules_fires(struct http_request *request);
+void schedules_list(struct http_request *request);
+void schedules_pause(struct http_request *request);
+void schedules_resume(struct http_request *request);
+void schedules_trigger(struct http_request *request);
+void workflows_cancel(struct http_request *request);
+void workflows_get(struct http_request *request);
+void workflows_launch(struct http_request *request);
+void workflows_list(struct http_request *request);
+void workflows_relaunch(struct http_request *request);

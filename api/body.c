@@ -1,0 +1,44 @@
+#include "api/body.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "api/reply.h"
+
+/* `application/json` or `application/…+json` (RFC 6839), parameters aside. */
+static bool is_json_type(const char *type)
+{
+    static const char json[] = "application/json", suffix[] = "+json";
+    size_t size = strcspn(type, "; \t");
+    if (size < strlen("application/") || strncasecmp(type, json, strlen("application/")) != 0)
+        return false;
+    if (size == strlen(json) && strncasecmp(type, json, size) == 0)
+        return true;
+    size_t least = strlen("application/") + strlen(suffix) + 1;
+    return size >= least && strncasecmp(type + size - strlen(suffix), suffix, strlen(suffix)) == 0;
+}
+
+bool body_json(struct http_request *request, struct json_span *body)
+{
+    struct error error;
+    if (request->body.size == 0) {
+        *body = (struct json_span){0};
+        return true;
+    }
+    const char *type = http_request_field(request, "Content-Type");
+    if (type == NULL || !is_json_type(type)) {
+        reply_error(request, 415, "The Content-Type must be application/json, not '%s'",
+                    type != NULL ? type : "");
+        return false;
+    }
+    if (http_request_field(request, "Content-Encoding") != NULL) {
+        reply_error(request, 415, "A body with a Content-Encoding is not read");
+        return false;
+    }
+    if (json_check(request->body.data, request->body.size, &error) < 0) {
+        reply_error(request, 400, "Malformed JSON: %s", error.text);
+        return false;
+    }
+    *body = (struct json_span){.text = request->body.data, .size = request->body.size};
+    return true;
+}

@@ -1,0 +1,64 @@
+/* GET /api/health: 200 while the daemon can do its work, else 503; the body says what is wrong. */
+#include "api/api.h"
+#include "api/problems_json.h"
+
+static void write_definitions(struct json_writer *json, const struct api *api)
+{
+    const struct definition_set *set = api->catalog == NULL ? NULL : catalog_set(api->catalog);
+    json_begin_object(json);
+    json_key(json, "errors");
+    if (set == NULL) {
+        json_begin_array(json);
+        json_end_array(json);
+    } else {
+        problems_json(json, set);
+    }
+    json_key_int(json, "loaded", set == NULL ? 0 : set->definition_count);
+    json_end_object(json);
+}
+
+static void write_scheduler(struct json_writer *json, const struct engine_stats *stats)
+{
+    json_begin_object(json);
+    json_key_bool(json, "backlog", stats->backlog);
+    json_key_bool(json, "draining", stats->draining);
+    json_key_id(json, "node", &stats->node);
+    json_key_int(json, "running", stats->running);
+    json_key_int(json, "slots", stats->slots);
+    json_end_object(json);
+}
+
+static void write_database(struct json_writer *json, const struct api *api, bool up)
+{
+    json_begin_object(json);
+    if (!up)
+        json_key_string(json, "error",
+                        api->store == NULL ? api->database_error : store_last_error(api->store));
+    json_key_string(json, "status", up ? "up" : "away");
+    json_end_object(json);
+}
+
+void health_get(struct http_request *request)
+{
+    const struct api *api = request->context;
+    bool up = api->store != NULL && store_is_up(api->store);
+    bool loaded = api->catalog != NULL && catalog_set(api->catalog) != NULL;
+    struct buffer out = {0};
+    struct json_writer json;
+    json_writer_init(&json, &out);
+    json_begin_object(&json);
+    json_key_int(&json, "clock_offset_ms",
+                 api->store == NULL ? 0 : store_clock_offset_us(api->store) / 1000);
+    json_key(&json, "database");
+    write_database(&json, api, up);
+    json_key(&json, "definitions");
+    write_definitions(&json, api);
+    if (api->engine != NULL) {
+        struct engine_stats stats = engine_stats(api->engine);
+        json_key(&json, "scheduler");
+        write_scheduler(&json, &stats);
+    }
+    json_key_string(&json, "status", up && loaded ? "ok" : "unavailable");
+    json_end_object(&json);
+    reply_json(request, up && loaded ? 200 : 503, &out);
+}

@@ -1,0 +1,20 @@
+/* The replies of the REST API: JSON bodies with one newline at the end, errors as `{"error":"…"}`.
+ *
+ * Each of these is the one reply of its request (see http_request.h); the request is gone
+ * afterwards.
+ */
+#pragma once
+
+#include "api/http_request.h"
+
+/* The content of `json` (one JSON text) is moved out and a newline added. */
+void reply_json(struct http_request *request, int status, struct buffer *json);
+/* `{"error":"…"}`. What is not UTF-8 in the text becomes U+FFFD. */
+void reply_error(struct http_request *request, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* `{"error":"…","errors":["…",…]}` */
+void reply_errors(struct http_request *request, int status, const char *text,
+                  const char *const *reasons, size_t count);
+/* 503 with `Retry-After`. */
+void reply_unavailable(struct http_request *request, int retry_after_s, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));

@@ -1,0 +1,336 @@
+/* GET /api/schedules, and …/<fullname or id>/fires, /pause, /resume, /trigger. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/api.h"
+#include "api/body.h"
+#include "api/paging.h"
+#include "api/workflow_json.h"
+
+#define MAX_COMMENT 255 /* bytes */
+
+/* --- choosing and showing
+ * ----------------------------------------------------------------------------------- */
+
+/* Digits are an id: the name of a workflow has a dot. */
+static struct schedule_choice choice_of(const struct http_request *request)
+{
+    const char *word = request->params[0];
+    bool is_id = word[strspn(word, "0123456789")] == '\0' && strlen(word) < 19;
+    return is_id ? (struct schedule_choice){.id = atoll(word)}
+                 : (struct schedule_choice){.fullname = word};
+}
+
+static void time_or_null(struct json_writer *json, const char *key, int64_t at_us)
+{
+    json_key(json, key);
+    if (at_us == 0)
+        json_null(json);
+    else
+        json_time(json, at_us);
+}
+
+static void schedule_json(struct json_writer *json, const struct api *api,
+                          const struct schedule_row *row)
+{
+    bool active = strcmp(row->state, "active") == 0;
+    char *fullname = mem_format("%s.%s", row->project, row->name);
+    json_begin_object(json);
+    json_key_string(json, "catchup", row->catchup);
+    json_key_string(json, "comment", row->comment);
+    json_key_string(json, "fullname", fullname);
+    json_key_int(json, "id", row->id);
+    time_or_null(json, "last", row->last_us);
+    time_or_null(json, "next", active ? timetable_next_us(api->timetable, row->id) : 0);
+    json_key_string(json, "state", row->state);
+    json_key_string(json, "timezone", row->timezone);
+    json_key_string(json, "trigger", row->trigger);
+    json_end_object(json);
+    free(fullname);
+}
+
+/* --- lists
+ * --------------------------------------------------------------------------------------------------
+ */
+
+/* A list under way: schedules or fires. Lives in its request's arena. */
+struct list {
+    struct http_request *request;
+    struct paging paging;
+    int64_t count;
+    struct buffer out;
+    struct json_writer json;
+};
+
+/* NULL after a reply. */
+static struct list *begin_list(struct http_request *request)
+{
+    const struct api *api = request->context;
+    struct error error;
+    struct list *list = arena_new(&request->arena, 1, sizeof *list);
+    list->request = request;
+    if (paging_read(request, api->workflows_per_page, &list->paging, &error) < 0) {
+        reply_error(request, 400, "%s", error.text);
+        return NULL;
+    }
+    if (!api_ready(request))
+        return NULL;
+    json_writer_init(&list->json, &list->out);
+    json_begin_array(&list->json);
+    return list;
+}
+
+static void on_listed(void *context, const struct pg_failure *failure)
+{
+    struct list *list = context;
+    json_end_array(&list->json);
+    struct buffer out = list->out; /* a reply ends the list */
+    if (failure != NULL)
+        api_failed(list->request, failure);
+    else if (!paging_is_past_end(list->request, &list->paging, list->count))
+        reply_json(list->request, 200, &out);
+    buffer_done(&out);
+}
+
+static void on_schedule(void *context, const struct schedule_row *row)
+{
+    struct list *list = context;
+    list->count++;
+    schedule_json(&list->json, list->request->context, row);
+}
+
+void schedules_list(struct http_request *request)
+{
+    const struct api *api = request->context;
+    struct list *list = begin_list(request);
+    if (list != NULL)
+        store_list_schedules(api->store, &(struct schedule_choice){0}, list->paging.limit,
+                             list->paging.offset, on_schedule, on_listed, list);
+}
+
+static void on_fire(void *context, const struct fire_row *row)
+{
+    struct list *list = context;
+    struct json_writer *json = &list->json;
+    list->count++;
+    json_begin_object(json);
+    if (row->count > 0)
+        json_key_int(json, "count", row->count);
+    json_key_time(json, "decided", row->decided_us);
+    json_key_string(json, "outcome", row->outcome);
+    json_key_int(json, "schedule", row->schedule);
+    json_key_time(json, "scheduled", row->scheduled_us);
+    if (row->count > 0)
+        json_key_time(json, "until", row->until_us);
+    if (!id_is_null(&row->workflow))
+        json_key_id(json, "workflow", &row->workflow);
+    json_end_object(json);
+}
+
+static void note_exists(void *context, const struct schedule_row *row)
+{
+    struct list *list = context;
+    (void)row;
+    list->count++;
+}
+
+/* An unknown schedule is told from one that has not fired. */
+static void on_exists(void *context, const struct pg_failure *failure)
+{
+    struct list *list = context;
+    struct http_request *request = list->request;
+    const struct api *api = request->context;
+    struct schedule_choice choice = choice_of(request);
+    if (failure == NULL && list->count > 0) {
+        list->count = 0;
+        store_list_fires(api->store, &choice, list->paging.limit, list->paging.offset, on_fire,
+                         on_listed, list);
+        return;
+    }
+    buffer_done(&list->out);
+    if (failure != NULL)
+        api_failed(request, failure);
+    else
+        reply_error(request, 404, "Schedule %s not found", request->params[0]);
+}
+
+void schedules_fires(struct http_request *request)
+{
+    const struct api *api = request->context;
+    struct schedule_choice choice = choice_of(request);
+    struct list *list = begin_list(request);
+    if (list != NULL)
+        store_list_schedules(api->store, &choice, 1, 0, note_exists, on_exists, list);
+}
+
+/* --- pause and resume
+ * --------------------------------------------------------------------------------------- */
+
+/* False after a reply. */
+static bool read_comment(struct http_request *request, const char **comment)
+{
+    struct json_span body;
+    if (!body_json(request, &body))
+        return false;
+    if (body.text == NULL)
+        return true;
+    if (json_kind(body) != JSON_OBJECT) {
+        reply_error(request, 400, "the body must be an object: {\"comment\": \"…\"}");
+        return false;
+    }
+    struct json_span value = json_member(body, "comment", strlen("comment"));
+    if (value.text == NULL || json_kind(value) == JSON_NULL)
+        return true;
+    if (json_kind(value) != JSON_STRING || value.size > MAX_COMMENT) {
+        reply_error(request, 400, "'comment' must be a string of at most %d bytes", MAX_COMMENT);
+        return false;
+    }
+    char *text = json_unescape(value, NULL);
+    *comment = arena_text(&request->arena, text);
+    free(text);
+    return true;
+}
+
+/* One schedule is answered as an object, several of a workflow as an array. */
+static void on_paused(void *context, const struct pg_failure *failure)
+{
+    struct list *list = context;
+    struct http_request *request = list->request;
+    json_end_array(&list->json);
+    struct buffer out = list->out;
+    if (failure != NULL) {
+        api_failed(request, failure);
+    } else if (list->count == 0) {
+        reply_error(request, 404, "Schedule %s not found", request->params[0]);
+    } else {
+        if (list->count == 1) {
+            buffer_consume(&out, 1);
+            out.size--;
+        }
+        reply_json(request, 200, &out);
+    }
+    buffer_done(&out);
+}
+
+static void set_paused(struct http_request *request, bool paused)
+{
+    const struct api *api = request->context;
+    const char *comment = NULL;
+    struct schedule_choice choice = choice_of(request);
+    struct list *list = read_comment(request, &comment) ? begin_list(request) : NULL;
+    if (list != NULL)
+        store_pause_schedules(api->store, &choice, paused, comment, on_schedule, on_paused, list);
+}
+
+void schedules_pause(struct http_request *request)
+{
+    set_paused(request, true);
+}
+
+void schedules_resume(struct http_request *request)
+{
+    set_paused(request, false);
+}
+
+/* --- trigger
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* A fire by hand; outlives its request. */
+struct triggering {
+    struct store_firing firing;
+    struct store_fire fire;
+    struct http_request *request;
+    struct definition *definition; /* held */
+    bool overlap;
+};
+
+static void on_trigger_fired(struct store_firing *firing, const struct answer *fired)
+{
+    struct triggering *triggering = (struct triggering *)firing;
+    triggering->overlap = strcmp(fired->reason, "ran") != 0;
+}
+
+static void reply_triggered(const struct triggering *triggering)
+{
+    const struct definition *definition = triggering->definition;
+    struct buffer out = {0};
+    struct json_writer json;
+    json_writer_init(&json, &out);
+    workflow_json(&json,
+                  &(struct workflow_row){.id = triggering->fire.id,
+                                         .project = definition->project,
+                                         .name = definition->name,
+                                         .status = "pending",
+                                         .periodic = true,
+                                         .created_us = triggering->fire.created_us,
+                                         .updated_us = triggering->fire.created_us,
+                                         .scheduled_us = triggering->fire.scheduled_us,
+                                         .payload = triggering->firing.payload},
+                  NULL);
+    reply_json(triggering->request, 201, &out);
+}
+
+static void on_triggered(struct store_firing *firing, int64_t cursor_us,
+                         const struct pg_failure *failure)
+{
+    struct triggering *triggering = (struct triggering *)firing;
+    (void)cursor_us;
+    if (failure != NULL)
+        api_failed(triggering->request, failure);
+    else if (triggering->overlap)
+        reply_error(triggering->request, 409,
+                    "Workflow %s is already running as often as its concurrency allows",
+                    triggering->definition->fullname);
+    else
+        reply_triggered(triggering);
+    definition_release(triggering->definition);
+    free(triggering);
+}
+
+static void trigger(struct http_request *request, const struct catalog_entry *entry,
+                    const struct catalog_schedule *schedule)
+{
+    const struct api *api = request->context;
+    struct triggering *triggering = mem_new(1, sizeof *triggering);
+    int64_t now_us = store_now_us(api->store);
+    triggering->request = request;
+    triggering->definition = definition_hold(entry->definition);
+    triggering->fire =
+        (struct store_fire){.scheduled_us = now_us, .outcome = "ran", .created_us = now_us};
+    triggering->fire.id =
+        id_make_workflow(store_id_maker(api->store), &triggering->fire.created_us);
+    triggering->firing = (struct store_firing){
+        .schedule = schedule->id,
+        .by_hand = true,
+        .definition = entry->id,
+        .payload = {schedule->schedule->payload, strlen(schedule->schedule->payload)},
+        .fires = &triggering->fire,
+        .fire_count = 1,
+        .on_done = on_triggered,
+        .on_fired = on_trigger_fired,
+    };
+    store_fire(api->store, &triggering->firing);
+}
+
+void schedules_trigger(struct http_request *request)
+{
+    const struct api *api = request->context;
+    struct schedule_choice choice = choice_of(request);
+    struct json_span body;
+    int count;
+    if (!body_json(request, &body) || !api_ready(request))
+        return;
+    const struct catalog_entry *entries = catalog_entries(api->catalog, &count);
+    for (int i = 0; i < count; i++) {
+        for (int k = 0; k < entries[i].definition->schedule_count; k++) {
+            const struct catalog_schedule *schedule = &entries[i].schedules[k];
+            if (choice.id != 0 ? schedule->id == choice.id
+                               : strcmp(entries[i].definition->fullname, choice.fullname) == 0) {
+                trigger(request, &entries[i], schedule);
+                return;
+            }
+        }
+    }
+    reply_error(request, 404, "Schedule %s not found", request->params[0]);
+}

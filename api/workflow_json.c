@@ -1,0 +1,85 @@
+#include "api/workflow_json.h"
+
+#include <stdlib.h>
+
+#include "base/memory.h"
+
+static void time_if_set(struct json_writer *json, const char *key, int64_t at_us)
+{
+    if (at_us != 0)
+        json_key_time(json, key, at_us);
+}
+
+static void text_if_set(struct json_writer *json, const char *key, const char *text)
+{
+    if (text != NULL)
+        json_key_string(json, key, text);
+}
+
+void workflow_json(struct json_writer *json, const struct workflow_row *row,
+                   const struct json_span *tasks)
+{
+    json_begin_object(json);
+    text_if_set(json, "comment", row->comment);
+    json_key_time(json, "created", row->created_us);
+    time_if_set(json, "finished", row->finished_us);
+    char *fullname = mem_format("%s.%s", row->project, row->name);
+    json_key_string(json, "fullname", fullname);
+    free(fullname);
+    json_key_id(json, "id", &row->id);
+    json_key_string(json, "name", row->name);
+    if (row->payload.text != NULL)
+        json_key_raw(json, "payload", row->payload.text, row->payload.size);
+    json_key_bool(json, "periodic", row->periodic);
+    json_key_string(json, "project", row->project);
+    text_if_set(json, "reason", row->reason);
+    if (!id_is_null(&row->relaunched_from))
+        json_key_id(json, "relaunched_from", &row->relaunched_from);
+    time_if_set(json, "scheduled", row->scheduled_us);
+    time_if_set(json, "started", row->started_us);
+    json_key_string(json, "status", row->status);
+    if (tasks != NULL)
+        json_key_raw(json, "tasks", tasks->text, tasks->size);
+    json_key_time(json, "updated", row->updated_us);
+    json_end_object(json);
+}
+
+static void write_previous(struct json_writer *json, const struct id *workflow,
+                           struct pg_array previous)
+{
+    json_key(json, "previous");
+    json_begin_array(json);
+    while (previous.left > 0) {
+        struct id id = id_task(workflow, (int)pg_array_int(&previous));
+        json_id(json, &id);
+    }
+    json_end_array(json);
+}
+
+void task_json(struct json_writer *json, const struct id *workflow, const struct task_row *row)
+{
+    struct id id = id_task(workflow, row->position);
+    json_begin_object(json);
+    if (row->attempt > 0)
+        json_key_int(json, "attempt", row->attempt);
+    json_key_time(json, "created", row->created_us);
+    time_if_set(json, "finished", row->finished_us);
+    json_key_id(json, "id", &id);
+    json_key_bool(json, "is_hook", row->is_hook);
+    json_key_string(json, "key", row->key);
+    if (!id_is_null(&row->node))
+        json_key_id(json, "node", &row->node);
+    write_previous(json, workflow, row->previous);
+    json_key_string(json, "queue", row->queue);
+    text_if_set(json, "reason", row->reason);
+    json_key(json, "result");
+    if (row->result.text == NULL)
+        json_null(json);
+    else
+        json_raw(json, row->result.text, row->result.size);
+    time_if_set(json, "started", row->started_us);
+    json_key_string(json, "status", row->status);
+    json_key_id(json, "task", &id);
+    json_key_time(json, "updated", row->updated_us);
+    json_end_object(json);
+}

@@ -1,0 +1,207 @@
+/* GET /api/workflows and GET /api/workflows/<id>. */
+#include <string.h>
+
+#include "api/api.h"
+#include "api/paging.h"
+#include "api/workflow_json.h"
+
+/* --- the list
+ * -----------------------------------------------------------------------------------------------
+ */
+
+struct listing {
+    struct http_request *request;
+    struct workflow_filter filter;
+    struct paging paging;
+    int64_t count;
+    struct id last;
+    struct buffer out;
+    struct json_writer json;
+};
+
+static void on_list_row(void *context, const struct workflow_row *row)
+{
+    struct listing *listing = context;
+    listing->count++;
+    listing->last = row->id;
+    workflow_json(&listing->json, row, NULL);
+}
+
+static void link_next(struct listing *listing)
+{
+    struct http_request *request = listing->request;
+    struct buffer reference = {0};
+    char id[ID_TEXT_SIZE];
+    buffer_add_text(&reference, request->path);
+    for (int i = 0; i < request->query.count; i++) {
+        const struct query_param *param = &request->query.params[i];
+        if (strcmp(param->name, "page") != 0 && strcmp(param->name, "before") != 0)
+            query_add(&reference, param->name, param->value);
+    }
+    id_format(&listing->last, id);
+    query_add(&reference, "before", id);
+    http_reply_field(request, "Link", "<%s>; rel=\"next\"", buffer_text(&reference));
+    buffer_done(&reference);
+}
+
+static void on_list_done(void *context, const struct pg_failure *failure)
+{
+    struct listing *listing = context;
+    json_end_array(&listing->json);
+    struct buffer out = listing->out; /* a reply ends the listing */
+    if (failure != NULL) {
+        api_failed(listing->request, failure);
+    } else if (!paging_is_past_end(listing->request, &listing->paging, listing->count)) {
+        if (listing->count > 0 && listing->count == listing->filter.limit)
+            link_next(listing);
+        reply_json(listing->request, 200, &out);
+    }
+    buffer_done(&out);
+}
+
+static int read_statuses(struct http_request *request, struct workflow_filter *filter,
+                         struct error *error)
+{
+    static const char *const words[] = {"pending", "progress", "success",
+                                        "error",   "canceled", NULL};
+    unsigned set = 0;
+    int code = query_words(&request->query, "status", words, &set, error);
+    if (code < 0 || set == 0)
+        return code;
+    const char **chosen = arena_new(&request->arena, 6, sizeof *chosen);
+    for (int i = 0, n = 0; words[i] != NULL; i++) {
+        if (set & 1u << i)
+            chosen[n++] = words[i];
+    }
+    filter->statuses = chosen;
+    return 0;
+}
+
+static int read_periodic(struct http_request *request, struct workflow_filter *filter,
+                         struct error *error)
+{
+    const char *given = NULL;
+    int code = query_text(&request->query, "periodic", &given, error);
+    if (code < 0 || given == NULL)
+        return code;
+    bool *periodic = arena_new(&request->arena, 1, sizeof *periodic);
+    filter->periodic = periodic;
+    return query_bool(&request->query, "periodic", periodic, error);
+}
+
+static int read_listing(struct http_request *request, struct listing *listing, struct error *error)
+{
+    const struct query *query = &request->query;
+    struct workflow_filter *filter = &listing->filter;
+    int code = paging_read(request, ((const struct api *)request->context)->workflows_per_page,
+                           &listing->paging, error);
+    if (code == 0)
+        code = query_bool(query, "with_payload", &filter->with_payload, error);
+    if (code == 0)
+        code = query_text(query, "project", &filter->project, error);
+    if (code == 0)
+        code = query_text(query, "name", &filter->name, error);
+    if (code == 0)
+        code = query_text(query, "comment", &filter->comment, error);
+    if (code == 0)
+        code = query_time(query, "created_after", &filter->created_after_us, error);
+    if (code == 0)
+        code = query_time(query, "created_before", &filter->created_before_us, error);
+    if (code == 0)
+        code = query_id(query, "before", &filter->before, error);
+    if (code == 0)
+        code = read_periodic(request, filter, error);
+    if (code == 0)
+        code = read_statuses(request, filter, error);
+    filter->limit = listing->paging.limit;
+    filter->offset = listing->paging.offset;
+    return code;
+}
+
+void workflows_list(struct http_request *request)
+{
+    const struct api *api = request->context;
+    struct error error;
+    struct listing *listing = arena_new(&request->arena, 1, sizeof *listing);
+    listing->request = request;
+    listing->filter.with_payload = true;
+    if (read_listing(request, listing, &error) < 0) {
+        reply_error(request, 400, "%s", error.text);
+        return;
+    }
+    if (!api_ready(request))
+        return;
+    json_writer_init(&listing->json, &listing->out);
+    json_begin_array(&listing->json);
+    store_list_workflows(api->store, &listing->filter, on_list_row, on_list_done, listing);
+}
+
+/* --- one
+ * ----------------------------------------------------------------------------------------------------
+ */
+
+struct showing {
+    struct http_request *request;
+    struct id id;
+    struct buffer tasks;
+    struct json_writer json;
+    bool failed;
+};
+
+static void on_task(void *context, const struct task_row *row)
+{
+    struct showing *showing = context;
+    task_json(&showing->json, &showing->id, row);
+}
+
+static void on_tasks(void *context, const struct pg_failure *failure)
+{
+    struct showing *showing = context;
+    json_end_array(&showing->json);
+    showing->failed = failure != NULL; /* the workflow's own reply, right behind, says so */
+}
+
+static void on_workflow(void *context, const struct workflow_row *row,
+                        const struct pg_failure *failure)
+{
+    struct showing *showing = context;
+    struct http_request *request = showing->request;
+    struct buffer tasks = showing->tasks;
+    struct pg_failure away = {.class = PG_AWAY};
+    if (failure != NULL || showing->failed) {
+        api_failed(request, failure != NULL ? failure : &away);
+    } else if (row == NULL) {
+        reply_error(request, 404, "Workflow %s not found", request->params[0]);
+    } else {
+        struct buffer out = {0};
+        struct json_writer json;
+        json_writer_init(&json, &out);
+        workflow_json(&json, row, &(struct json_span){tasks.data, tasks.size});
+        reply_json(request, 200, &out);
+    }
+    buffer_done(&tasks);
+}
+
+void workflows_get(struct http_request *request)
+{
+    const struct api *api = request->context;
+    struct error error;
+    bool with_payload = true;
+    struct showing *showing = arena_new(&request->arena, 1, sizeof *showing);
+    showing->request = request;
+    if (!id_parse(request->params[0], strlen(request->params[0]), &showing->id)) {
+        reply_error(request, 404, "Workflow %s not found", request->params[0]);
+        return;
+    }
+    if (query_bool(&request->query, "with_payload", &with_payload, &error) < 0) {
+        reply_error(request, 400, "%s", error.text);
+        return;
+    }
+    if (!api_ready(request))
+        return;
+    json_writer_init(&showing->json, &showing->tasks);
+    json_begin_array(&showing->json);
+    /* Tasks first, so that a status of the workflow is never older than those of its tasks. */
+    store_find_tasks(api->store, &showing->id, on_task, on_tasks, showing);
+    store_find_workflow(api->store, &showing->id, with_payload, on_workflow, showing);
+}

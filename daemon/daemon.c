@@ -1,0 +1,563 @@
+/* How a daemon lives:
+ *
+ *     state directory ─> private PostgreSQL ─> database checked and migrated ─> links ─>
+ * definitions ─> node registered, past ended ─> timetable ─> listening ─> ready … signal … ─> no
+ * new work ─> tasks ended ─> all closed ─> private PostgreSQL stopped
+ *
+ * A database that cannot be reached yet is waited for, listening: requests get 503. One that
+ * refuses ends the start.
+ */
+#include "daemon/daemon.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "api/api.h"
+#include "api/http_server.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "daemon/notify.h"
+#include "daemon/postgres.h"
+#include "daemon/state_dir.h"
+#include "executor/executor.h"
+#include "scheduler/catalog.h"
+#include "scheduler/engine.h"
+#include "scheduler/timetable.h"
+#include "scheduler/watcher.h"
+#include "store/database.h"
+#include "store/store.h"
+
+/* Between looks at a database that cannot be reached yet. */
+#define DATABASE_RETRY_MS 1000
+/* For requests under way when the daemon stops. */
+#define REQUESTS_GRACE_MS 2000
+
+struct daemon {
+    struct settings *settings;
+    const char *config;
+    uv_loop_t loop;
+    struct state_dir state_dir;
+    struct postgres *postgres; /* NULL: somebody else's database */
+    const char *conninfo;
+    char host[256];
+    char boot_id[64];
+    struct database_check *check; /* while it is under way */
+    struct store *store;
+    struct catalog *catalog;
+    struct executor *executor;
+    struct engine *engine;
+    struct timetable *timetable;
+    struct watcher *watcher; /* NULL: the kernel has no watches left, reload by hand */
+    struct http_server *http;
+    struct api api;
+    struct error database_error;
+    struct notify_watchdog watchdog;
+    uv_timer_t retry;    /* of the database check */
+    uv_timer_t deadline; /* of requests while stopping */
+    uv_signal_t signals[3];
+    bool ready;
+    bool stopping;
+    bool engine_stopped;
+    bool requests_ended;
+    enum exit_status status;
+};
+
+static void stop(struct daemon *daemon);
+static void check_database(struct daemon *daemon);
+
+/* What ends the start. */
+static void fail(struct daemon *daemon, enum exit_status status, const struct error *error)
+{
+    log_error("cannot start", log_error_text(error));
+    daemon->status = status;
+    stop(daemon);
+}
+
+/* --- before the loop
+ * ---------------------------------------------------------------------------------------- */
+
+static void read_first_line(const char *path, char *line, size_t size)
+{
+    FILE *file = fopen(path, "re");
+    *line = '\0';
+    if (file == NULL)
+        return;
+    if (fgets(line, (int)size, file) != NULL)
+        line[strcspn(line, "\n")] = '\0';
+    fclose(file);
+}
+
+static int check_workflows_dir(const char *path, struct error *error)
+{
+    DIR *dir = opendir(path);
+    if (dir == NULL)
+        return error_set(error, -errno, "DIRECTOR_WORKFLOWS_DIR %s: %s", path, strerror(errno));
+    closedir(dir);
+    return 0;
+}
+
+/* The private PostgreSQL lies in the state directory, so both come before anything that waits. */
+static enum exit_status prepare(struct daemon *daemon, struct error *error)
+{
+    const struct settings *settings = daemon->settings;
+    gethostname(daemon->host, sizeof daemon->host - 1);
+    read_first_line("/proc/sys/kernel/random/boot_id", daemon->boot_id, sizeof daemon->boot_id);
+    if (check_workflows_dir(settings->workflows_dir, error) < 0)
+        return EXIT_STATUS_CONFIG;
+    int code = state_dir_open(settings->state_dir, &daemon->state_dir, error);
+    if (code < 0)
+        return code == -EBUSY ? EXIT_STATUS_UNAVAILABLE : EXIT_STATUS_CONFIG;
+    if (*settings->database_uri != '\0') {
+        daemon->conninfo = settings->database_uri;
+        return EXIT_STATUS_OK;
+    }
+    notify_status("Starting the private PostgreSQL");
+    daemon->postgres = postgres_start(daemon->state_dir.path, settings->postgres_bin, error);
+    if (daemon->postgres == NULL)
+        return EXIT_STATUS_UNAVAILABLE;
+    daemon->conninfo = postgres_conninfo(daemon->postgres);
+    return EXIT_STATUS_OK;
+}
+
+/* --- listening
+ * ---------------------------------------------------------------------------------------------- */
+
+static int listen_once(struct daemon *daemon, struct error *error)
+{
+    const struct settings *settings = daemon->settings;
+    struct http_options options = HTTP_OPTIONS_DEFAULT;
+    if (daemon->http != NULL)
+        return 0;
+    options.max_target_bytes = settings->max_target;
+    options.max_head_bytes = settings->max_head;
+    options.max_fields = settings->max_header_fields;
+    options.max_body_bytes = settings->max_body;
+    options.max_bodies_bytes = settings->max_bodies;
+    options.max_connections = settings->max_connections;
+    options.head_timeout_ms = settings->head_timeout_ms;
+    options.body_timeout_ms = settings->body_timeout_ms;
+    options.idle_timeout_ms = settings->idle_timeout_ms;
+    options.stalled_timeout_ms = settings->reply_timeout_ms;
+    return http_server_open(&daemon->http, &daemon->loop, &options, settings->listen.items,
+                            api_handle, &daemon->api, error);
+}
+
+/* For whoever typed the command; under systemd the log says it. */
+static void greet(const struct daemon *daemon)
+{
+    int definitions;
+    const char *address = http_server_address(daemon->http, 0);
+    catalog_entries(daemon->catalog, &definitions);
+    if (getenv("NOTIFY_SOCKET") != NULL || getenv("JOURNAL_STREAM") != NULL)
+        return;
+    printf("directord " DIRECTORD_VERSION " runs %d workflow definition%s from %s\n", definitions,
+           definitions == 1 ? "" : "s", daemon->settings->workflows_dir);
+    printf("state:    %s\n", daemon->postgres == NULL ? "the database of DIRECTOR_DATABASE_URI"
+                                                      : daemon->state_dir.path);
+    printf("API:      http://%s/api/workflows\n", address);
+    printf("try:      curl -s http://%s/api/workflows -H 'Content-Type: application/json' -d "
+           "'{\"project\":\"example\",\"name\":\"ETL\",\"payload\":{}}'\n",
+           address);
+    printf("stop:     Ctrl-C\n");
+    fflush(stdout);
+}
+
+static void become_ready(struct daemon *daemon)
+{
+    struct error error;
+    if (listen_once(daemon, &error) < 0) {
+        fail(daemon, EXIT_STATUS_UNAVAILABLE, &error);
+        return;
+    }
+    daemon->ready = true;
+    notify_status("Running");
+    notify_ready();
+    log_info("ready", log_text("listen", http_server_address(daemon->http, 0)));
+    greet(daemon);
+}
+
+/* --- definitions and engine
+ * --------------------------------------------------------------------------------- */
+
+static void on_engine_started(void *context)
+{
+    struct daemon *daemon = context;
+    if (daemon->stopping)
+        return;
+    timetable_set(daemon->timetable, daemon->catalog);
+    become_ready(daemon);
+}
+
+static void on_catalog_change(void *context)
+{
+    struct daemon *daemon = context;
+    engine_set_digest(daemon->engine, catalog_digest(daemon->catalog));
+    if (daemon->ready && !daemon->stopping)
+        timetable_set(daemon->timetable, daemon->catalog);
+}
+
+static void on_first_load(void *context, const struct error *error)
+{
+    struct daemon *daemon = context;
+    if (daemon->stopping)
+        return;
+    if (error != NULL)
+        fail(daemon, EXIT_STATUS_CONFIG, error);
+    else
+        engine_start(daemon->engine, on_engine_started, daemon);
+}
+
+static void on_files_loaded(void *context, const struct error *error)
+{
+    (void)context; /* the catalog has logged what is to be said */
+    (void)error;
+}
+
+static void on_files_changed(void *context)
+{
+    struct daemon *daemon = context;
+    if (daemon->ready && !daemon->stopping)
+        catalog_load(daemon->catalog, on_files_loaded, daemon);
+}
+
+static char **unsettled_files(void *context)
+{
+    const struct daemon *daemon = context;
+    return daemon->watcher == NULL ? mem_new(1, sizeof(char *))
+                                   : watcher_unsettled(daemon->watcher);
+}
+
+static void watch_files(struct daemon *daemon)
+{
+    struct error error;
+    if (watcher_new(&(struct watcher_options){.loop = &daemon->loop,
+                                              .directory = daemon->settings->workflows_dir,
+                                              .on_change = on_files_changed,
+                                              .context = daemon},
+                    &daemon->watcher, &error) < 0)
+        log_warning("definitions are reloaded on request only", log_error_text(&error));
+}
+
+static int ensure_postgres(void *context, struct error *error)
+{
+    struct daemon *daemon = context;
+    return daemon->postgres == NULL ? 0 : postgres_ensure(daemon->postgres, error);
+}
+
+static void open_store(struct daemon *daemon, const struct database_facts *facts)
+{
+    const struct settings *settings = daemon->settings;
+    daemon->store = store_open(&(struct store_options){
+        .loop = &daemon->loop,
+        .conninfo = daemon->conninfo,
+        .reply_timeout_ms = (int)settings->query_timeout_ms,
+        .max_batch = settings->max_batch,
+        .clock_offset_us = facts->clock_offset_us,
+        .ensure = ensure_postgres,
+        .ensure_context = daemon,
+    });
+}
+
+static void open_engine(struct daemon *daemon)
+{
+    const struct settings *settings = daemon->settings;
+    daemon->executor = executor_new(&daemon->loop, NULL);
+    daemon->engine = engine_new(&(struct engine_options){
+        .loop = &daemon->loop,
+        .store = daemon->store,
+        .executor = daemon->executor,
+        .node = {.host = daemon->host,
+                 .boot_id = daemon->boot_id,
+                 .state_directory = daemon->state_dir.path,
+                 .version = DIRECTORD_VERSION,
+                 .queues = settings->queues.items,
+                 .slots = settings->concurrency,
+                 .max_input = (int64_t)settings->max_input},
+        .poll_ms = settings->poll_interval_ms,
+        .heartbeat_ms = settings->heartbeat_ms,
+        .lease_ms = settings->lease_ms,
+        .max_result = settings->max_result,
+        .log_limit = settings->log_limit,
+        .task_env = settings->task_env.items,
+    });
+}
+
+static void open_catalog(struct daemon *daemon)
+{
+    const struct settings *settings = daemon->settings;
+    daemon->catalog = catalog_new(&(struct catalog_options){
+        .loop = &daemon->loop,
+        .store = daemon->store,
+        .directory = settings->workflows_dir,
+        .host = daemon->host,
+        .limits = {.max_bytes = settings->max_file_size,
+                   .max_nodes = settings->max_file_nodes,
+                   .max_depth = settings->max_file_depth},
+        .unsettled = unsettled_files,
+        .on_change = on_catalog_change,
+        .context = daemon,
+    });
+}
+
+static void begin_work(struct daemon *daemon, const struct database_facts *facts)
+{
+    struct error error;
+    open_store(daemon, facts);
+    open_engine(daemon);
+    watch_files(daemon);
+    open_catalog(daemon);
+    daemon->api.store = daemon->store;
+    daemon->api.catalog = daemon->catalog;
+    daemon->api.engine = daemon->engine;
+    if (timetable_new(&daemon->loop, daemon->store, &daemon->timetable, &error) < 0) {
+        fail(daemon, EXIT_STATUS_FAILURE, &error);
+        return;
+    }
+    daemon->api.timetable = daemon->timetable;
+    notify_status("Loading definitions");
+    catalog_load(daemon->catalog, on_first_load, daemon);
+}
+
+/* --- the database
+ * ------------------------------------------------------------------------------------------- */
+
+static void on_retry(uv_timer_t *timer)
+{
+    check_database(timer->data);
+}
+
+static void wait_for_database(struct daemon *daemon, const struct error *error)
+{
+    struct error listening;
+    if (daemon->database_error.code == 0)
+        log_warning("the database cannot be reached yet; waiting for it", log_error_text(error));
+    daemon->database_error = *error;
+    daemon->api.database_error = daemon->database_error.text;
+    notify_status("Waiting for the database: %s", error->text);
+    if (listen_once(daemon, &listening) < 0) {
+        fail(daemon, EXIT_STATUS_UNAVAILABLE, &listening);
+        return;
+    }
+    uv_timer_start(&daemon->retry, on_retry, DATABASE_RETRY_MS, 0);
+}
+
+static void on_verdict(void *context, enum database_verdict verdict,
+                       const struct database_facts *facts, const struct error *error)
+{
+    struct daemon *daemon = context;
+    daemon->check = NULL;
+    if (daemon->stopping)
+        return;
+    switch (verdict) {
+    case DATABASE_READY:
+        begin_work(daemon, facts);
+        break;
+    case DATABASE_AWAY:
+        wait_for_database(daemon, error);
+        break;
+    case DATABASE_REFUSED:
+        fail(daemon, EXIT_STATUS_CONFIG, error);
+        break;
+    }
+}
+
+static void check_database(struct daemon *daemon)
+{
+    daemon->check = database_check_start(&(struct database_options){
+        .loop = &daemon->loop,
+        .conninfo = daemon->conninfo,
+        .migrations = migrations,
+        .ensure = ensure_postgres,
+        .on_verdict = on_verdict,
+        .context = daemon,
+    });
+}
+
+/* --- the end
+ * ------------------------------------------------------------------------------------------------
+ */
+
+static void on_closed(void *context)
+{
+    (void)context;
+}
+
+static void close_timers(struct daemon *daemon)
+{
+    uv_close((uv_handle_t *)&daemon->retry, NULL);
+    uv_close((uv_handle_t *)&daemon->deadline, NULL);
+    for (size_t i = 0; i < sizeof daemon->signals / sizeof *daemon->signals; i++)
+        uv_close((uv_handle_t *)&daemon->signals[i], NULL);
+    notify_watchdog_stop(&daemon->watchdog, NULL);
+}
+
+/* Everything has ended; what is left are handles, and the loop ends when they are closed. */
+static void close_all(struct daemon *daemon)
+{
+    if (!daemon->engine_stopped || !daemon->requests_ended)
+        return;
+    daemon->engine_stopped = false; /* once */
+    close_timers(daemon);
+    if (daemon->check != NULL)
+        database_check_stop(daemon->check);
+    if (daemon->http != NULL)
+        http_server_close(daemon->http, NULL, NULL);
+    if (daemon->watcher != NULL)
+        watcher_close(daemon->watcher, on_closed, daemon);
+    if (daemon->timetable != NULL)
+        timetable_close(daemon->timetable, on_closed, daemon);
+    if (daemon->executor != NULL)
+        executor_close(daemon->executor, NULL, NULL);
+    if (daemon->store != NULL)
+        store_close(daemon->store, on_closed, daemon);
+    if (daemon->engine != NULL)
+        engine_close(daemon->engine, on_closed, daemon);
+}
+
+static void on_engine_stopped(void *context)
+{
+    struct daemon *daemon = context;
+    daemon->engine_stopped = true;
+    close_all(daemon);
+}
+
+static void on_requests_ended(void *context)
+{
+    struct daemon *daemon = context;
+    daemon->requests_ended = true;
+    uv_timer_stop(&daemon->deadline);
+    close_all(daemon);
+}
+
+static void on_requests_overdue(uv_timer_t *timer)
+{
+    on_requests_ended(timer->data);
+}
+
+static void stop(struct daemon *daemon)
+{
+    if (daemon->stopping) {
+        if (daemon->engine != NULL && !daemon->engine_stopped)
+            engine_hurry(daemon->engine);
+        return;
+    }
+    daemon->stopping = true;
+    notify_stopping();
+    uv_timer_stop(&daemon->retry);
+    if (daemon->timetable != NULL)
+        timetable_stop(daemon->timetable);
+    if (daemon->http != NULL) {
+        uv_timer_start(&daemon->deadline, on_requests_overdue, REQUESTS_GRACE_MS, 0);
+        http_server_stop(daemon->http, on_requests_ended, daemon);
+    } else {
+        daemon->requests_ended = true;
+    }
+    if (daemon->engine != NULL)
+        engine_stop(daemon->engine, daemon->settings->shutdown_grace_ms, on_engine_stopped, daemon);
+    else
+        on_engine_stopped(daemon);
+}
+
+/* --- signals
+ * ------------------------------------------------------------------------------------------------
+ */
+
+static void on_reloaded(void *context, const struct error *error)
+{
+    struct daemon *daemon = context;
+    (void)error; /* the catalog has logged it; what was loaded stays */
+    if (!daemon->stopping)
+        notify_ready();
+}
+
+static void reload_settings(struct daemon *daemon)
+{
+    struct settings fresh;
+    struct error error;
+    if (settings_load(daemon->config, (const char *const *)environ, &fresh, &error) < 0) {
+        log_error("settings not reloaded; the former ones stay", log_error_text(&error));
+        return;
+    }
+    settings_reload(daemon->settings, &fresh);
+    for (size_t i = 0; i < fresh.warnings.count; i++)
+        log_warning("setting without effect", log_text("reason", fresh.warnings.items[i]));
+    log_start(daemon->settings->log_level, daemon->settings->log_format);
+    daemon->api.workflows_per_page = daemon->settings->workflows_per_page;
+    daemon->api.max_waiting_launches = daemon->settings->max_waiting_launches;
+    settings_done(&fresh);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct daemon *daemon = handle->data;
+    if (number == SIGHUP) {
+        if (!daemon->ready || daemon->stopping)
+            return;
+        notify_reloading();
+        reload_settings(daemon);
+        catalog_load(daemon->catalog, on_reloaded, daemon);
+        return;
+    }
+    log_info(daemon->stopping ? "stopping at once" : "stopping",
+             log_text("signal", number == SIGINT ? "SIGINT" : "SIGTERM"));
+    stop(daemon);
+}
+
+static void watch_signals(struct daemon *daemon)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        uv_signal_init(&daemon->loop, &daemon->signals[i]);
+        daemon->signals[i].data = daemon;
+        uv_signal_start(&daemon->signals[i], on_signal, numbers[i]);
+    }
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* ------------------------------------------------------------------------------------------------------------
+ */
+
+static void run_loop(struct daemon *daemon)
+{
+    uv_loop_init(&daemon->loop);
+    uv_timer_init(&daemon->loop, &daemon->retry);
+    uv_timer_init(&daemon->loop, &daemon->deadline);
+    daemon->retry.data = daemon;
+    daemon->deadline.data = daemon;
+    watch_signals(daemon);
+    notify_watchdog_start(&daemon->watchdog, &daemon->loop);
+    check_database(daemon);
+    uv_run(&daemon->loop, UV_RUN_DEFAULT);
+    catalog_free(daemon->catalog);
+    uv_loop_close(&daemon->loop);
+}
+
+enum exit_status daemon_run(struct settings *settings, const char *config)
+{
+    struct error error = {0};
+    struct daemon *daemon = mem_new(1, sizeof *daemon);
+    daemon->settings = settings;
+    daemon->config = config;
+    daemon->state_dir.lock_fd = -1;
+    daemon->api.workflows_per_page = settings->workflows_per_page;
+    daemon->api.max_waiting_launches = settings->max_waiting_launches;
+    log_info("starting", log_text("version", DIRECTORD_VERSION));
+    daemon->status = prepare(daemon, &error);
+    if (daemon->status == EXIT_STATUS_OK)
+        run_loop(daemon);
+    else
+        log_error("cannot start", log_error_text(&error));
+    if (postgres_stop(daemon->postgres, &error) < 0)
+        log_error("the private PostgreSQL did not stop well", log_error_text(&error));
+    state_dir_close(&daemon->state_dir);
+    enum exit_status status = daemon->status;
+    free(daemon);
+    log_info("stopped", log_int("status", status));
+    return status;
+}

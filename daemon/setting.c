@@ -1,0 +1,268 @@
+#include "daemon/setting.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/duration.h"
+#include "daemon/settings.h"
+
+static void *field(const struct setting *row, void *values)
+{
+    return (char *)values + row->offset;
+}
+
+static const void *const_field(const struct setting *row, const void *values)
+{
+    return (const char *)values + row->offset;
+}
+
+static int parse_whole(const char *text, const char **rest, int64_t *value)
+{
+    char *end;
+    errno = 0;
+    long long number = strtoll(text, &end, 10);
+    bool starts_well =
+        isdigit((unsigned char)text[0]) || (text[0] == '-' && isdigit((unsigned char)text[1]));
+    if (!starts_well || errno != 0)
+        return -EINVAL;
+    *rest = end;
+    *value = number;
+    return 0;
+}
+
+static int parse_int(const char *text, int64_t *value)
+{
+    const char *rest;
+    if (parse_whole(text, &rest, value) < 0 || *rest != '\0')
+        return -EINVAL;
+    return 0;
+}
+
+static const struct unit {
+    const char *name, *short_name;
+    int64_t bytes;
+} units[] = {
+    {"GiB", "G", INT64_C(1) << 30},
+    {"MiB", "M", INT64_C(1) << 20},
+    {"KiB", "K", INT64_C(1) << 10},
+    {"B", "", 1},
+};
+enum { UNITS = sizeof units / sizeof units[0] };
+
+/* A power of two: `MB`, which some read as a million, is not understood. */
+static int parse_bytes(const char *text, int64_t *value)
+{
+    const char *rest;
+    int64_t number;
+    if (parse_whole(text, &rest, &number) < 0)
+        return -EINVAL;
+    for (int i = 0; i < UNITS; i++)
+        if (strcasecmp(rest, units[i].name) == 0 || strcasecmp(rest, units[i].short_name) == 0)
+            return __builtin_mul_overflow(number, units[i].bytes, value) ? -EINVAL : 0;
+    return -EINVAL;
+}
+
+static void format_bytes(int64_t bytes, struct buffer *out)
+{
+    int i = 0;
+    while (i < UNITS - 1 && (bytes == 0 || bytes % units[i].bytes != 0))
+        i++;
+    buffer_printf(out, "%lld%s", (long long)(bytes / units[i].bytes), units[i].name);
+}
+
+static int parse_duration_ms(const char *text, int64_t *value)
+{
+    int64_t us;
+    if (duration_parse(text, &us, NULL) < 0 || us % 1000 != 0)
+        return -EINVAL;
+    *value = us / 1000;
+    return 0;
+}
+
+static int parse_number(enum setting_type type, const char *text, int64_t *value)
+{
+    switch (type) {
+    case SETTING_DURATION:
+        return parse_duration_ms(text, value);
+    case SETTING_BYTES:
+        return parse_bytes(text, value);
+    default:
+        return parse_int(text, value);
+    }
+}
+
+static void format_number(enum setting_type type, int64_t value, struct buffer *out)
+{
+    char text[DURATION_TEXT_SIZE];
+    switch (type) {
+    case SETTING_DURATION:
+        duration_format(value * 1000, text);
+        buffer_add_text(out, text);
+        break;
+    case SETTING_BYTES:
+        format_bytes(value, out);
+        break;
+    default:
+        buffer_printf(out, "%lld", (long long)value);
+    }
+}
+
+static const struct setting_choice truths[] = {
+    {"true", 1}, {"false", 0}, {"yes", 1}, {"no", 0}, {"on", 1}, {"off", 0}, {"1", 1},
+    {"0", 0},    {"t", 1},     {"f", 0},   {"y", 1},  {"n", 0},  {NULL, 0},
+};
+
+static const struct setting_choice *find_choice(const struct setting_choice *choices,
+                                                const char *text)
+{
+    while (choices->word && strcasecmp(choices->word, text) != 0)
+        choices++;
+    return choices->word ? choices : NULL;
+}
+
+static int refuse(const struct setting *row, const char *text, struct error *error)
+{
+    struct buffer expected = {0};
+    setting_describe(row, &expected);
+    int code = error_set(error, -EINVAL, "%s: expected %s, not '%.100s'", row->name,
+                         buffer_text(&expected), text);
+    buffer_done(&expected);
+    return code;
+}
+
+static int set_list(const struct setting *row, const char *text, struct text_list *list,
+                    struct arena *memory, struct error *error)
+{
+    size_t room = 2;
+    for (const char *at = text; *at; at++)
+        room += *at == ',';
+    struct text_list parsed = {.items = arena_new(memory, room, sizeof(char *))};
+
+    for (const char *at = text;; at++) {
+        at += strspn(at, " \t");
+        size_t n = strcspn(at, ",");
+        const char *next = at + n;
+        while (n > 0 && (at[n - 1] == ' ' || at[n - 1] == '\t'))
+            n--;
+        if (n == 0)
+            return error_set(error, -EINVAL, "%s: '%.100s' has an empty entry", row->name, text);
+        parsed.items[parsed.count++] = arena_text_n(memory, at, n);
+        at = next;
+        if (*at == '\0')
+            break;
+    }
+    *list = parsed;
+    return 0;
+}
+
+static int set_number(const struct setting *row, const char *text, void *values,
+                      struct error *error)
+{
+    int64_t value = 0;
+    if (*text != '\0' &&
+        (parse_number(row->type, text, &value) < 0 || value < row->min || value > row->max))
+        return refuse(row, text, error);
+    if (row->type == SETTING_INT)
+        *(int *)field(row, values) = (int)value;
+    else if (row->type == SETTING_DURATION)
+        *(int64_t *)field(row, values) = value;
+    else
+        *(size_t *)field(row, values) = (size_t)value;
+    return 0;
+}
+
+int setting_set(const struct setting *row, const char *text, void *values, struct arena *memory,
+                struct error *error)
+{
+    if (*text == '\0')
+        text = row->initial;
+
+    const struct setting_choice *choice;
+    switch (row->type) {
+    case SETTING_TEXT:
+        *(const char **)field(row, values) = arena_text(memory, text);
+        return 0;
+    case SETTING_LIST:
+        return set_list(row, text, field(row, values), memory, error);
+    case SETTING_BOOL:
+        if (!(choice = find_choice(truths, text)))
+            return refuse(row, text, error);
+        *(bool *)field(row, values) = choice->value;
+        return 0;
+    case SETTING_CHOICE:
+        if (!(choice = find_choice(row->choices, text)))
+            return refuse(row, text, error);
+        *(int *)field(row, values) = choice->value;
+        return 0;
+    default:
+        return set_number(row, text, values, error);
+    }
+}
+
+static bool lists_equal(const struct text_list *a, const struct text_list *b)
+{
+    bool equal = a->count == b->count;
+    for (size_t i = 0; equal && i < a->count; i++)
+        equal = strcmp(a->items[i], b->items[i]) == 0;
+    return equal;
+}
+
+static size_t scalar_size(const struct setting *row)
+{
+    switch (row->type) {
+    case SETTING_BOOL:
+        return sizeof(bool);
+    case SETTING_DURATION:
+        return sizeof(int64_t);
+    case SETTING_BYTES:
+        return sizeof(size_t);
+    default:
+        return sizeof(int);
+    }
+}
+
+bool setting_equal(const struct setting *row, const void *values, const void *others)
+{
+    const void *a = const_field(row, values), *b = const_field(row, others);
+    if (row->type == SETTING_TEXT)
+        return strcmp(*(const char *const *)a, *(const char *const *)b) == 0;
+    if (row->type == SETTING_LIST)
+        return lists_equal(a, b);
+    return memcmp(a, b, scalar_size(row)) == 0;
+}
+
+void setting_copy(const struct setting *row, void *to, const void *from)
+{
+    memcpy(field(row, to), const_field(row, from), scalar_size(row));
+}
+
+static void describe_choices(const struct setting_choice *choices, struct buffer *out)
+{
+    for (const struct setting_choice *choice = choices; choice->word; choice++) {
+        if (choice != choices)
+            buffer_add_text(out, choice[1].word ? ", " : " or ");
+        buffer_add_text(out, choice->word);
+    }
+}
+
+void setting_describe(const struct setting *row, struct buffer *out)
+{
+    switch (row->type) {
+    case SETTING_TEXT:
+    case SETTING_LIST:
+        break;
+    case SETTING_BOOL:
+        buffer_add_text(out, "true or false");
+        break;
+    case SETTING_CHOICE:
+        describe_choices(row->choices, out);
+        break;
+    default:
+        format_number(row->type, row->min, out);
+        buffer_add_text(out, " to ");
+        format_number(row->type, row->max, out);
+    }
+}

@@ -1,0 +1,105 @@
+#include "daemon/state_dir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+
+/* Under root others may enter what we make, whatever the umask says, since the private PostgreSQL
+ * runs as another user; what lies in there has rights of its own. */
+static int make_directory(const char *path)
+{
+    if (mkdir(path, 0755) < 0)
+        return errno == EEXIST ? 0 : -errno;
+    return geteuid() == 0 && chmod(path, 0755) < 0 ? -errno : 0;
+}
+
+/* Like mkdir -p. */
+static int make_directories(const char *path)
+{
+    char *partial = mem_text(path);
+    int code = 0;
+    for (char *at = partial + 1; code == 0 && *at; at++) {
+        if (*at != '/')
+            continue;
+        *at = '\0';
+        code = make_directory(partial);
+        *at = '/';
+    }
+    if (code == 0)
+        code = make_directory(partial);
+    free(partial);
+    return code;
+}
+
+/* The number is a help for people; the lock, not the number, says that its holder lives. */
+static void write_pid(int fd)
+{
+    char text[32];
+    int n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    if (ftruncate(fd, 0) == 0 && pwrite(fd, text, (size_t)n, 0) < 0)
+        return;
+}
+
+static long read_pid(int fd)
+{
+    char text[32] = "";
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    return n > 0 ? strtol(text, NULL, 10) : 0;
+}
+
+/* The descriptor that holds the lock, or what is in the way. */
+static int take_lock(const char *path, struct error *error)
+{
+    char *file = mem_format("%s/lock", path);
+    int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    int code = fd < 0 ? -errno : 0;
+    free(file);
+    if (code < 0)
+        return error_set(error, code, "cannot write in state directory %s: %s", path,
+                         strerror(-code));
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        write_pid(fd);
+        return fd;
+    }
+    code = -errno;
+    if (code == -EWOULDBLOCK)
+        code = error_set(error, -EBUSY,
+                         "state directory %s belongs to a running directord (process %ld)", path,
+                         read_pid(fd));
+    else
+        error_set(error, code, "cannot lock state directory %s: %s", path, strerror(-code));
+    close(fd);
+    return code;
+}
+
+int state_dir_open(const char *path, struct state_dir *dir, struct error *error)
+{
+    int code = make_directories(path);
+    char *real = code == 0 ? realpath(path, NULL) : NULL;
+    if (!real) {
+        code = code < 0 ? code : -errno;
+        return error_set(error, code, "cannot make state directory %s: %s", path, strerror(-code));
+    }
+    int lock_fd = take_lock(real, error);
+    if (lock_fd < 0) {
+        free(real);
+        return lock_fd;
+    }
+    *dir = (struct state_dir){.path = real, .lock_fd = lock_fd};
+    return 0;
+}
+
+void state_dir_close(struct state_dir *dir)
+{
+    close(dir->lock_fd);
+    free(dir->path);
+    *dir = (struct state_dir){.lock_fd = -1};
+}

@@ -1,0 +1,84 @@
+/* What the executor and its kinds of attempts share. Private to this folder.
+ *
+ * A kind is one file with one `struct attempt_kind`, listed in executor.c. An attempt's way:
+ * `prepare` copies what the start will need → queued → `start` → attempt_report (on_end is called)
+ * → attempt_release (memory is freed). An attempt that is stopped while queued is reported without
+ * `start`.
+ */
+#pragma once
+
+#include <uv.h>
+
+#include "executor/children.h"
+#include "executor/executor.h"
+
+struct attempt {
+    struct executor *executor;
+    const struct attempt_kind *kind;
+    struct attempt *prev, *next; /* among all attempts */
+    struct attempt *next_queued;
+    attempt_end_cb on_end;
+    void *context;
+    enum stop_reason why; /* the first reason to stop it */
+    bool started;
+    bool reported;
+};
+
+struct attempt_kind {
+    size_t size;     /* of its struct, which begins with a struct attempt */
+    bool slow_start; /* starts are rationed in each turn of the loop */
+    /* Takes over what the spec gives. */
+    void (*prepare)(struct attempt *attempt, const struct attempt_spec *spec);
+    /* Called from the loop; may report the end itself. */
+    void (*start)(struct attempt *attempt);
+    /* For attempts that are started and not reported; may find that it ends already. NULL when
+     * starts report the end themselves. */
+    void (*stop)(struct attempt *attempt, enum stop_reason why);
+    void (*kill)(struct attempt *attempt, enum stop_reason why);
+    /* After each sweep of the children, for started ones. True while it needs another one soon. May
+     * be NULL. */
+    bool (*swept)(struct attempt *attempt, bool settled);
+    /* The executor closes, and this one was reported with something left behind: release it. */
+    void (*abandon)(struct attempt *attempt);
+    /* Frees what the attempt owns, not the attempt. May be NULL. */
+    void (*done)(struct attempt *attempt);
+    const struct log_ring *(*log)(const struct attempt *attempt);
+    pid_t (*pid)(const struct attempt *attempt);
+};
+
+extern const struct attempt_kind process_kind;
+extern const struct attempt_kind noop_kind;
+
+/* One read's worth, shared by all attempts: nothing in it outlives the call. */
+#define EXECUTOR_SCRATCH_BYTES (64 * 1024)
+
+struct attempt_queue {
+    struct attempt *first, *last;
+};
+
+struct executor {
+    uv_loop_t *loop;
+    struct executor_options options;
+    uv_idle_t turn; /* active while there is something to do in the next turn */
+    uv_timer_t sweep_timer;
+    struct children children;
+    struct attempt *attempts;
+    struct attempt_queue quick; /* all start in the next turn */
+    struct attempt_queue slow;  /* as many as the budget allows */
+    size_t count;
+    bool sweep_wanted;
+    uint64_t sweep_delay_ms;
+    bool closing;
+    executor_close_cb on_closed;
+    void *close_context;
+    char scratch[EXECUTOR_SCRATCH_BYTES];
+};
+
+/* Tells the caller; end->result is freed unless it was taken. Once an attempt. */
+void attempt_report(struct attempt *attempt, struct attempt_end *end);
+/* The last act; never before attempt_report. */
+void attempt_release(struct attempt *attempt);
+/* Asks for a sweep of the children in the next turn. */
+void executor_sweep_soon(struct executor *executor);
+/* The exception's text of an attempt that was stopped. */
+const char *stop_reason_text(enum stop_reason why);

@@ -1,0 +1,311 @@
+#include "executor/children.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <uthash.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+
+enum child_role {
+    CHILD_LEADER,  /* its family waits for it */
+    CHILD_IGNORED, /* somebody else waits for it */
+    CHILD_UNKNOWN, /* adopted, its environment not yet seen */
+    CHILD_MEMBER,  /* adopted, of a family */
+    CHILD_STRANGER /* adopted, of none */
+};
+
+struct child {
+    pid_t pid;
+    enum child_role role;
+    struct family *family;  /* of a leader or member */
+    int64_t met_at_mono_us; /* of an adopted one */
+    bool was_terminated;    /* has had its SIGTERM */
+    UT_hash_handle hh;
+};
+
+/* A process in the middle of execve shows an empty environment, as does one that was started with
+ * none. */
+#define EXEC_LASTS_US 100000
+/* Deaths bring new orphans: so many times a sweep looks again before it leaves the rest to the next
+ * one. */
+#define MAX_PASSES 4
+/* The kernel's limit for arguments and environment together (MAX_ARG_PAGES of the usual 8 MiB
+ * stack), and more. */
+#define MAX_ENVIRONMENT (4 * 1024 * 1024)
+
+static struct child *find(const struct children *children, pid_t pid)
+{
+    struct child *child;
+    HASH_FIND_INT(children->table, &pid, child);
+    return child;
+}
+
+static struct child *add(struct children *children, pid_t pid, enum child_role role)
+{
+    struct child *child = find(children, pid);
+    if (!child) {
+        child = mem_new(1, sizeof *child);
+        child->pid = pid;
+        HASH_ADD_INT(children->table, pid, child);
+    }
+    child->role = role;
+    return child;
+}
+
+static void drop(struct children *children, struct child *child)
+{
+    HASH_DEL(children->table, child);
+    free(child);
+}
+
+void children_init(struct children *children)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", getpid(), getpid());
+    *children = (struct children){.list_fd = open(path, O_RDONLY | O_CLOEXEC)};
+}
+
+void children_done(struct children *children)
+{
+    struct child *child, *next;
+    HASH_ITER(hh, children->table, child, next)
+    drop(children, child);
+    if (children->list_fd >= 0)
+        close(children->list_fd);
+    buffer_done(&children->text);
+}
+
+void children_add_family(struct children *children, struct family *family)
+{
+    add(children, family->leader, CHILD_LEADER)->family = family;
+}
+
+void children_remove_family(struct children *children, struct family *family)
+{
+    struct child *child, *next;
+    HASH_ITER(hh, children->table, child, next)
+    {
+        if (child->family != family)
+            continue;
+        if (child->role == CHILD_LEADER) {
+            drop(children, child);
+        } else {
+            child->role = CHILD_STRANGER;
+            child->family = NULL;
+        }
+    }
+}
+
+void children_ignore(struct children *children, pid_t pid)
+{
+    add(children, pid, CHILD_IGNORED);
+}
+
+void children_forget(struct children *children, pid_t pid)
+{
+    struct child *child = find(children, pid);
+    if (child && child->role == CHILD_IGNORED)
+        drop(children, child);
+}
+
+void family_signal(struct family *family, int signal)
+{
+    kill(-family->leader, signal);
+    if (signal == SIGTERM)
+        kill(-family->leader, SIGCONT);
+}
+
+/* --- reading /proc -------------------------------------------------------------------------- */
+
+/* Reads all of `fd` into children->text, at most `max` bytes. False on an error. */
+static bool read_all(struct children *children, int fd, size_t max)
+{
+    struct buffer *text = &children->text;
+    buffer_clear(text);
+    while (text->size < max) {
+        ssize_t n = read(fd, buffer_reserve(text, 4096), 4096);
+        if (n <= 0)
+            return n == 0;
+        text->size += (size_t)n;
+    }
+    return true;
+}
+
+static bool read_proc(struct children *children, pid_t pid, const char *file, size_t max)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool done = read_all(children, fd, max);
+    close(fd);
+    return done;
+}
+
+/* Has it begun to exit? Then its environment is gone, but its own children may not be ours yet. */
+static bool is_exiting(struct children *children, pid_t pid)
+{
+    const unsigned exiting = 0x4; /* PF_EXITING of the kernel's sched.h */
+    unsigned flags = 0;
+    if (!read_proc(children, pid, "stat", 4096))
+        return false;
+    /* PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS: the name may hold anything (proc(5)). */
+    const char *behind_name = strrchr(buffer_text(&children->text), ')');
+    return behind_name && sscanf(behind_name, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 &&
+           (flags & exiting) != 0;
+}
+
+/* The entry of the environment in children->text that begins with `mark`, or NULL. */
+static const char *find_entry(struct children *children, const char *mark)
+{
+    const char *entry = buffer_text(&children->text);
+    const char *end = entry + children->text.size;
+    for (; entry < end; entry += strlen(entry) + 1)
+        if (strncmp(entry, mark, strlen(mark)) == 0)
+            return entry;
+    return NULL;
+}
+
+/* --- whose is it? --------------------------------------------------------------------------- */
+
+static struct family *family_of_session(const struct children *children, pid_t pid)
+{
+    const struct child *leader = find(children, getsid(pid));
+    return leader && leader->role == CHILD_LEADER ? leader->family : NULL;
+}
+
+static bool carries(const struct family *family, const char *task, const char *attempt)
+{
+    return family->task_mark && family->attempt_mark && strcmp(family->task_mark, task) == 0 &&
+           strcmp(family->attempt_mark, attempt) == 0;
+}
+
+static struct family *family_of_environment(struct children *children)
+{
+    const char *task = find_entry(children, FAMILY_TASK_MARK);
+    const char *attempt = find_entry(children, FAMILY_ATTEMPT_MARK);
+    if (!task || !attempt)
+        return NULL;
+    for (struct child *child = children->table; child; child = child->hh.next)
+        if (child->role == CHILD_LEADER && carries(child->family, task, attempt))
+            return child->family;
+    return NULL;
+}
+
+/* Settles the role of an unknown child, unless it is too early to say. */
+static void judge(struct children *children, struct child *child)
+{
+    child->family = family_of_session(children, child->pid);
+    if (!child->family) {
+        bool readable = read_proc(children, child->pid, "environ", MAX_ENVIRONMENT);
+        if (readable && children->text.size == 0 &&
+            (is_exiting(children, child->pid) ||
+             clock_mono_us() - child->met_at_mono_us < EXEC_LASTS_US))
+            return;
+        if (readable)
+            child->family = family_of_environment(children);
+    }
+    child->role = child->family ? CHILD_MEMBER : CHILD_STRANGER;
+}
+
+/* --- the sweep ------------------------------------------------------------------------------ */
+
+static void meet_adopted(struct children *children)
+{
+    if (children->list_fd < 0 || lseek(children->list_fd, 0, SEEK_SET) < 0 ||
+        !read_all(children, children->list_fd, SIZE_MAX))
+        return;
+    const char *at = buffer_text(&children->text);
+    char *end;
+    for (long pid = strtol(at, &end, 10); end != at; pid = strtol(at, &end, 10)) {
+        at = end;
+        if (!find(children, (pid_t)pid))
+            add(children, (pid_t)pid, CHILD_UNKNOWN)->met_at_mono_us = clock_mono_us();
+    }
+}
+
+static bool is_adopted(const struct child *child)
+{
+    return child->role >= CHILD_UNKNOWN;
+}
+
+/* True when it was dead, or was no child any more. */
+static bool reap(pid_t pid)
+{
+    siginfo_t info = {0};
+    if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG) < 0)
+        return errno == ECHILD;
+    return info.si_pid == pid;
+}
+
+static void signal_member(struct child *child)
+{
+    int signal = child->family->signal;
+    if (signal == SIGKILL) {
+        /* A group of this number can only be its own, since the number is taken until it is reaped.
+         */
+        kill(-child->pid, SIGKILL);
+        kill(child->pid, SIGKILL);
+    } else if (signal != 0 && !child->was_terminated) {
+        child->was_terminated = true;
+        if (getpgid(child->pid) == child->family->leader)
+            return; /* told with its group */
+        kill(child->pid, signal);
+        kill(child->pid, SIGCONT);
+    }
+}
+
+static void count_survivors_anew(struct children *children)
+{
+    for (struct child *child = children->table; child; child = child->hh.next)
+        if (child->role == CHILD_LEADER)
+            child->family->survivors = 0;
+}
+
+struct picture {
+    bool deaths;   /* some died, and may have left us their own children since we looked */
+    bool unknowns; /* of some the family is not known yet */
+};
+
+static struct picture pass(struct children *children)
+{
+    struct picture picture = {0};
+    struct child *child, *next;
+    meet_adopted(children);
+    count_survivors_anew(children);
+    HASH_ITER(hh, children->table, child, next)
+    {
+        if (!is_adopted(child))
+            continue;
+        if (reap(child->pid)) {
+            drop(children, child);
+            picture.deaths = true;
+            continue;
+        }
+        if (child->role == CHILD_UNKNOWN)
+            judge(children, child);
+        if (child->role == CHILD_UNKNOWN)
+            picture.unknowns = true;
+        if (child->role == CHILD_MEMBER) {
+            child->family->survivors++;
+            signal_member(child);
+        }
+    }
+    return picture;
+}
+
+bool children_sweep(struct children *children)
+{
+    struct picture picture = {.deaths = true};
+    for (int i = 0; i < MAX_PASSES && picture.deaths; i++)
+        picture = pass(children);
+    return !picture.deaths && !picture.unknowns;
+}

@@ -1,0 +1,564 @@
+/* The attempt that is a process.
+ *
+ * All goes well: `start` spawns the program; its output is read as it comes; the pidfd says that it
+ * has exited, with which its group and whatever else is left of it are killed; a sweep of the
+ * children finds nothing of it any more; what the pipes still hold is read; the leader is reaped
+ * and the end reported. End of file on a pipe means nothing, since anyone may hold its other end.
+ *
+ *     RUNNING ──stop, time-out──▶ TERMINATING ──grace is over──▶ KILLING ──kill_wait is over──▶
+ * ABANDONED └────────exit, kill───────────────────────────────────────▲
+ *
+ * In TERMINATING everything has had SIGTERM, and the exit of the leader alone changes nothing: the
+ * program that a shell was waiting for keeps its grace. In KILLING everything has SIGKILL. In both,
+ * the end comes as soon as the leader has exited and no other process of the family lives.
+ * ABANDONED is reported with left_behind, and goes on looking until the rest is gone or the
+ * executor closes. Each state has one timer.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/duration.h"
+#include "base/memory.h"
+#include "executor/attempt.h"
+#include "executor/result.h"
+#include "executor/spawn.h"
+
+/* Most bytes moved on one pipe before others have their turn. */
+#define STREAM_TURN_BYTES (256 * 1024)
+/* A pipe holds 64 KiB, and 1 MiB where its user enlarges it (/proc/sys/fs/pipe-max-size). More than
+ * that can only come from a process that has escaped and writes on. */
+#define STREAM_DRAIN_BYTES (1024 * 1024)
+/* What the traceback is cut from. */
+#define STDERR_TAIL_BYTES 8192
+/* Under memory pressure the kernel takes tasks before the daemon and its database. */
+#define OOM_SCORE "500"
+
+#define RESULT_FILENO 3
+
+enum phase { RUNNING, TERMINATING, KILLING, ABANDONED };
+
+struct stream {
+    uv_poll_t poll;
+    int fd; /* -1 when closed */
+};
+
+struct process {
+    struct attempt attempt;
+    enum phase phase;
+
+    /* Until the start. */
+    struct arena arena;
+    char **argv;
+    char **envp;
+    const char *cwd;
+
+    char *input;
+    size_t input_size;
+    size_t input_written;
+    enum result_source source;
+    size_t max_result_bytes;
+    struct buffer result; /* at most one byte more than the maximum */
+    struct log_ring log;
+    struct log_ring stderr_tail;
+    attempt_output_cb on_output;
+    int64_t timeout_ms;
+    int64_t grace_ms;
+
+    struct family family;
+    char *task_mark;
+    char *attempt_mark;
+    int64_t started_us;
+    bool exited;
+    int exit_status;
+    int signal;
+
+    struct stream streams[SPAWN_FDS];
+    struct stream exit; /* the pidfd */
+    uv_timer_t timer;   /* of the phase */
+    int open_handles;
+};
+
+static void on_exit_seen(uv_poll_t *poll, int status, int events);
+static void on_phase_timer(uv_timer_t *timer);
+
+/* --- prepare -------------------------------------------------------------------------------- */
+
+static char **copy_list(struct arena *arena, const char *const *list)
+{
+    size_t n = 0;
+    while (list && list[n])
+        n++;
+    char **copy = arena_new(arena, n + 1, sizeof *copy);
+    for (size_t i = 0; i < n; i++)
+        copy[i] = arena_text(arena, list[i]);
+    return copy;
+}
+
+/* The entry of the environment that begins with `mark`, as new memory, or NULL. */
+static char *find_mark(char *const *envp, const char *mark)
+{
+    for (; *envp; envp++)
+        if (strncmp(*envp, mark, strlen(mark)) == 0)
+            return mem_text(*envp);
+    return NULL;
+}
+
+static void process_prepare(struct attempt *attempt, const struct attempt_spec *spec)
+{
+    struct process *process = (struct process *)attempt;
+    size_t log_limit = spec->log_limit > 0 ? spec->log_limit : ATTEMPT_LOG_LIMIT;
+    process->argv = copy_list(&process->arena, spec->argv);
+    process->envp = copy_list(&process->arena, spec->envp);
+    process->cwd = arena_text(&process->arena, spec->cwd ? spec->cwd : "/");
+    process->input = spec->input;
+    process->input_size = spec->input_size;
+    process->source = spec->result;
+    process->max_result_bytes =
+        spec->max_result_bytes > 0 ? spec->max_result_bytes : ATTEMPT_MAX_RESULT_BYTES;
+    process->on_output = spec->on_output;
+    process->timeout_ms = spec->timeout_ms;
+    process->grace_ms = spec->grace_ms;
+    process->exit_status = -1;
+    process->task_mark = find_mark(process->envp, FAMILY_TASK_MARK);
+    process->attempt_mark = find_mark(process->envp, FAMILY_ATTEMPT_MARK);
+    log_ring_init(&process->log, log_limit / 4, log_limit - log_limit / 4);
+    log_ring_init(&process->stderr_tail, 0, STDERR_TAIL_BYTES);
+}
+
+static void process_done(struct attempt *attempt)
+{
+    struct process *process = (struct process *)attempt;
+    arena_done(&process->arena);
+    free(process->input);
+    free(process->task_mark);
+    free(process->attempt_mark);
+    buffer_done(&process->result);
+    log_ring_done(&process->log);
+    log_ring_done(&process->stderr_tail);
+}
+
+/* --- the pipes ------------------------------------------------------------------------------ */
+
+/* The timer's handle is closed last, with the end. */
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct process *process = handle->data;
+    if (--process->open_handles == 0)
+        attempt_release(&process->attempt);
+}
+
+/* The handle goes before its descriptor, whose number may soon be that of another handle. */
+static void stream_close(struct stream *stream)
+{
+    if (stream->fd < 0)
+        return;
+    uv_close((uv_handle_t *)&stream->poll, on_handle_closed);
+    close(stream->fd);
+    stream->fd = -1;
+}
+
+static void take_result(struct process *process, const char *bytes, size_t n)
+{
+    size_t room = process->max_result_bytes + 1 - process->result.size;
+    buffer_add(&process->result, bytes, n < room ? n : room);
+}
+
+static void take_output(struct process *process, enum output_stream stream, const char *bytes,
+                        size_t n)
+{
+    int64_t now_us = clock_wall_us();
+    log_ring_add(&process->log, stream, now_us, bytes, n);
+    if (stream == OUTPUT_STDERR)
+        log_ring_add(&process->stderr_tail, stream, now_us, bytes, n);
+    if (process->on_output && !process->attempt.reported)
+        process->on_output(&process->attempt, stream, bytes, n, now_us, process->attempt.context);
+}
+
+static void take(struct process *process, int from, const char *bytes, size_t n)
+{
+    if (from == RESULT_FILENO || (from == STDOUT_FILENO && process->source == RESULT_STDOUT))
+        take_result(process, bytes, n);
+    if (from == STDOUT_FILENO)
+        take_output(process, OUTPUT_STDOUT, bytes, n);
+    if (from == STDERR_FILENO)
+        take_output(process, OUTPUT_STDERR, bytes, n);
+}
+
+/* Reads what is there, up to a limit that no one is kept waiting for. */
+static void stream_read(struct process *process, struct stream *stream, size_t limit)
+{
+    char *scratch = process->attempt.executor->scratch;
+    int from = (int)(stream - process->streams);
+    for (size_t total = 0; total < limit;) {
+        ssize_t n = read(stream->fd, scratch, EXECUTOR_SCRATCH_BYTES);
+        if (n > 0) {
+            take(process, from, scratch, (size_t)n);
+            total += (size_t)n;
+        } else if (n < 0 && errno == EINTR) {
+            continue;
+        } else {
+            if (n == 0 || errno != EAGAIN)
+                stream_close(stream);
+            return;
+        }
+    }
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    struct process *process = poll->data;
+    stream_read(process, (struct stream *)poll, STREAM_TURN_BYTES);
+}
+
+/* A program that does not want its input closes it, or exits: that is its own business. */
+static void write_input(struct process *process)
+{
+    struct stream *stream = &process->streams[STDIN_FILENO];
+    size_t limit = process->input_written + STREAM_TURN_BYTES;
+    while (process->input_written < process->input_size) {
+        if (process->input_written >= limit)
+            return;
+        ssize_t n = write(stream->fd, process->input + process->input_written,
+                          process->input_size - process->input_written);
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n < 0 && errno != EINTR)
+            break;
+        if (n > 0)
+            process->input_written += (size_t)n;
+    }
+    stream_close(stream);
+    free(process->input);
+    process->input = NULL;
+}
+
+/* A reader that has gone comes as a status. */
+static void on_writable(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    write_input(poll->data);
+}
+
+/* --- start ---------------------------------------------------------------------------------- */
+
+/* libuv aborts itself when the kernel refuses a descriptor later; here it would be for lack of
+ * kernel memory. */
+static void must(int r)
+{
+    if (r < 0)
+        abort();
+}
+
+static void watch(struct process *process, struct stream *stream, int fd, int events, uv_poll_cb cb)
+{
+    stream->fd = fd;
+    stream->poll.data = process;
+    must(uv_poll_init(process->attempt.executor->loop, &stream->poll, fd));
+    must(uv_poll_start(&stream->poll, events, cb));
+    process->open_handles++;
+}
+
+static void watch_all(struct process *process, const struct spawned *spawned)
+{
+    for (int i = 0; i < SPAWN_FDS; i++)
+        process->streams[i].fd = -1;
+    watch(process, &process->streams[STDIN_FILENO], spawned->fds[STDIN_FILENO], UV_WRITABLE,
+          on_writable);
+    for (int i = STDOUT_FILENO; i < SPAWN_FDS; i++)
+        if (spawned->fds[i] >= 0)
+            watch(process, &process->streams[i], spawned->fds[i], UV_READABLE, on_readable);
+    watch(process, &process->exit, spawned->pidfd, UV_READABLE, on_exit_seen);
+    process->timer.data = process;
+    uv_timer_init(process->attempt.executor->loop, &process->timer);
+    process->open_handles++;
+}
+
+static void set_oom_score(pid_t pid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/oom_score_adj", pid);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    /* Where the daemon may not, the kernel's own choice stands. */
+    ssize_t ignored = write(fd, OOM_SCORE, strlen(OOM_SCORE));
+    (void)ignored;
+    close(fd);
+}
+
+static void report_spawn_failure(struct process *process, const struct error *error)
+{
+    struct result result = result_of_failure(error->text, "", 0);
+    struct attempt_end end = {.outcome = spawn_is_transient(error->code) ? ATTEMPT_NO_ROOM
+                                                                         : ATTEMPT_SPAWN_FAILED,
+                              .exit_status = -1,
+                              .result = result.text,
+                              .result_size = result.size};
+    attempt_report(&process->attempt, &end);
+    attempt_release(&process->attempt);
+}
+
+static void start_timer(struct process *process, int64_t ms)
+{
+    uv_update_time(process->attempt.executor->loop);
+    uv_timer_start(&process->timer, on_phase_timer, (uint64_t)ms, 0);
+}
+
+static void process_start(struct attempt *attempt)
+{
+    struct process *process = (struct process *)attempt;
+    struct spawn_request request = {.argv = process->argv,
+                                    .envp = process->envp,
+                                    .cwd = process->cwd,
+                                    .result_pipe = process->source == RESULT_FD};
+    struct spawned spawned;
+    struct error error;
+    process->started_us = clock_wall_us();
+    if (spawn_process(&request, &spawned, &error) < 0) {
+        report_spawn_failure(process, &error);
+        return;
+    }
+    arena_done(&process->arena);
+    process->family = (struct family){.leader = spawned.pid,
+                                      .task_mark = process->task_mark,
+                                      .attempt_mark = process->attempt_mark};
+    children_add_family(&attempt->executor->children, &process->family);
+    set_oom_score(spawned.pid);
+    watch_all(process, &spawned);
+    write_input(process);
+    if (process->timeout_ms > 0)
+        start_timer(process, process->timeout_ms);
+}
+
+/* --- the end -------------------------------------------------------------------------------- */
+
+static struct result failure(struct process *process, const char *exception)
+{
+    struct buffer text = {0};
+    log_ring_text(&process->stderr_tail, &text);
+    struct result result = result_of_failure(exception, buffer_text(&text), text.size);
+    buffer_done(&text);
+    return result;
+}
+
+static struct result stopped_result(struct process *process)
+{
+    char text[DURATION_TEXT_SIZE + 32];
+    char duration[DURATION_TEXT_SIZE];
+    if (process->attempt.why != STOP_TIMED_OUT)
+        return failure(process, stop_reason_text(process->attempt.why));
+    duration_format(process->timeout_ms * 1000, duration);
+    snprintf(text, sizeof text, "timed out after %s", duration);
+    return failure(process, text);
+}
+
+static struct result failed_result(struct process *process)
+{
+    char text[RESULT_REASON_SIZE];
+    result_exit_text(process->exit_status, process->signal, text);
+    return failure(process, text);
+}
+
+/* Fills outcome and result. */
+static void conclude(struct process *process, struct attempt_end *end)
+{
+    struct result result = {0};
+    struct error error;
+    enum stop_reason why = process->attempt.why;
+    if (why != STOP_NONE) {
+        end->outcome = why == STOP_TIMED_OUT ? ATTEMPT_TIMED_OUT : ATTEMPT_STOPPED;
+        result = stopped_result(process);
+    } else if (process->signal != 0 || process->exit_status != 0) {
+        end->outcome = ATTEMPT_FAILED;
+        result = failed_result(process);
+    } else if (result_read(process->source, buffer_text(&process->result), process->result.size,
+                           process->max_result_bytes, &result, &error) == 0) {
+        end->outcome = ATTEMPT_SUCCESS;
+    } else {
+        end->outcome = ATTEMPT_BAD_RESULT;
+        result = failure(process, error.text);
+    }
+    end->result = result.text;
+    end->result_size = result.size;
+}
+
+static void report(struct process *process)
+{
+    struct attempt_end end = {.why = process->attempt.why,
+                              .exit_status = process->exit_status,
+                              .signal = process->signal,
+                              .started_us = process->started_us,
+                              .ended_us = clock_wall_us(),
+                              .left_behind = process->phase == ABANDONED};
+    conclude(process, &end);
+    attempt_report(&process->attempt, &end);
+}
+
+static void close_pipes(struct process *process)
+{
+    for (int i = STDOUT_FILENO; i < SPAWN_FDS; i++)
+        if (process->streams[i].fd >= 0)
+            stream_read(process, &process->streams[i], STREAM_DRAIN_BYTES);
+    for (int i = 0; i < SPAWN_FDS; i++)
+        stream_close(&process->streams[i]);
+}
+
+static void close_handles(struct process *process)
+{
+    stream_close(&process->exit);
+    uv_close((uv_handle_t *)&process->timer, on_handle_closed);
+}
+
+static bool is_closing(const struct process *process)
+{
+    return uv_is_closing((const uv_handle_t *)&process->timer);
+}
+
+/* Nothing of it lives: the leader, a zombie until now, gives its number back. */
+static void end(struct process *process)
+{
+    siginfo_t info;
+    close_pipes(process);
+    children_remove_family(&process->attempt.executor->children, &process->family);
+    waitid(P_PID, (id_t)process->family.leader, &info, WEXITED | WNOHANG);
+    close_handles(process);
+    if (!process->attempt.reported)
+        report(process);
+}
+
+/* Harmless for one that has never started, or is closing already. */
+static void process_abandon(struct attempt *attempt)
+{
+    struct process *process = (struct process *)attempt;
+    if (process->open_handles == 0 || is_closing(process))
+        return;
+    children_remove_family(&attempt->executor->children, &process->family);
+    close_handles(process);
+}
+
+/* --- the phases ----------------------------------------------------------------------------- */
+
+static void signal_all(struct process *process, int signal)
+{
+    process->family.signal = signal;
+    family_signal(&process->family, signal);
+    executor_sweep_soon(process->attempt.executor);
+}
+
+static void set_phase(struct process *process, enum phase phase)
+{
+    process->phase = phase;
+    switch (phase) {
+    case RUNNING:
+        break;
+    case TERMINATING:
+        signal_all(process, SIGTERM);
+        start_timer(process, process->grace_ms);
+        break;
+    case KILLING:
+        signal_all(process, SIGKILL);
+        start_timer(process, process->attempt.executor->options.kill_wait_ms);
+        break;
+    case ABANDONED:
+        uv_timer_stop(&process->timer);
+        close_pipes(process);
+        report(process);
+        if (process->attempt.executor->closing)
+            process_abandon(&process->attempt);
+        break;
+    }
+}
+
+static void process_stop(struct attempt *attempt, enum stop_reason why)
+{
+    struct process *process = (struct process *)attempt;
+    if (process->phase != RUNNING)
+        return;
+    attempt->why = why;
+    set_phase(process, process->grace_ms > 0 ? TERMINATING : KILLING);
+}
+
+static void process_kill(struct attempt *attempt, enum stop_reason why)
+{
+    struct process *process = (struct process *)attempt;
+    if (process->phase == RUNNING)
+        attempt->why = why;
+    if (process->phase < KILLING)
+        set_phase(process, KILLING);
+}
+
+static void on_phase_timer(uv_timer_t *timer)
+{
+    struct process *process = timer->data;
+    if (process->phase == RUNNING)
+        process_stop(&process->attempt, STOP_TIMED_OUT);
+    else
+        set_phase(process, process->phase + 1);
+}
+
+static void note_exit(struct process *process, const siginfo_t *info)
+{
+    process->exited = true;
+    process->exit_status = info->si_code == CLD_EXITED ? info->si_status : -1;
+    process->signal = info->si_code == CLD_EXITED ? 0 : info->si_status;
+}
+
+static void on_exit_seen(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    struct process *process = poll->data;
+    siginfo_t info = {0};
+    int r = waitid(P_PID, (id_t)process->family.leader, &info, WEXITED | WNOHANG | WNOWAIT);
+    if (r == 0 && info.si_pid == 0)
+        return;
+    uv_poll_stop(poll);
+    note_exit(process, &info);
+    if (process->phase == RUNNING)
+        set_phase(process, KILLING);
+    executor_sweep_soon(process->attempt.executor);
+}
+
+static bool process_swept(struct attempt *attempt, bool settled)
+{
+    struct process *process = (struct process *)attempt;
+    if (!process->exited || is_closing(process))
+        return false;
+    if (!settled || process->family.survivors > 0)
+        return process->phase != ABANDONED;
+    end(process);
+    return false;
+}
+
+static const struct log_ring *process_log(const struct attempt *attempt)
+{
+    return &((const struct process *)attempt)->log;
+}
+
+static pid_t process_pid(const struct attempt *attempt)
+{
+    return ((const struct process *)attempt)->family.leader;
+}
+
+const struct attempt_kind process_kind = {
+    .size = sizeof(struct process),
+    .slow_start = true,
+    .prepare = process_prepare,
+    .start = process_start,
+    .stop = process_stop,
+    .kill = process_kill,
+    .swept = process_swept,
+    .abandon = process_abandon,
+    .done = process_done,
+    .log = process_log,
+    .pid = process_pid,
+};

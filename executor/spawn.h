@@ -1,0 +1,35 @@
+/* Starts a program as a process with its pipes, by posix_spawn.
+ *
+ * The process leads a session and group of its own, has default signal dispositions and an empty
+ * mask, real pipes as descriptors 0, 1 and 2, a pipe or /dev/null as 3, and no other descriptor.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+
+#define SPAWN_FDS 4
+
+struct spawn_request {
+    char **argv; /* without a `/`, argv[0] is sought in the PATH of envp, as a shell does */
+    char **envp;
+    const char *cwd;  /* relative programs and PATH entries are sought from here */
+    bool result_pipe; /* descriptor 3 is a pipe */
+};
+
+struct spawned {
+    pid_t pid;
+    int pidfd;
+    int fds[SPAWN_FDS]; /* our ends, close-on-exec: 0 to write, others to read; fds[3] -1 without a
+                           result_pipe */
+};
+
+/* Blocks until the program runs or could not be run: some tenths of a millisecond. Nothing is left
+ * behind on failure. */
+int spawn_process(const struct spawn_request *request, struct spawned *spawned,
+                  struct error *error);
+/* Is the failure one of the machine's passing states (no pid, descriptor or memory free) and not of
+ * the request? */
+bool spawn_is_transient(int code);

@@ -1,0 +1,936 @@
+-- The engine: every move of a workflow or a task is made by one of these functions.
+--
+--                 launch, fire                      claim, or the call that made it ready
+--     (nothing) ───────────────> pending ──────────────────────────────────────────────> progress
+--                                   │ ^                                                     │
+--                    cancel, or a   │ └── finish, reap: failed, attempts left ──────────────┤
+--                    predecessor    │ └── heartbeat: its node never began it ───────────────┤
+--                    failed         v                                                       v
+--                                canceled <──────────────── cancel ─────────── finish: success | error
+--
+-- Rules that every function keeps:
+--
+-- * Lock order: admissions by fullname, then schedules by id, then workflows by id, then nodes. A task is written only by
+--   who holds its workflow's row.
+-- * The lock on the workflows is a statement of its own. Under READ COMMITTED a later statement's snapshot is taken after
+--   the lock was granted; a lock inside the same WITH would read what was true before it waited, and two last tasks
+--   that finish together would both leave the workflow to the other.
+-- * Every change names the state that it expects. What does not match any more was somebody else's and is left alone.
+-- * Each batch has an id. Claims write it into the rows they take, so that a batch whose answer was lost can be sent again
+--   with `p_repeat` and gets the same rows instead of others.
+-- * Rows are found by primary key. A condition that would fit a partial index (`due`, `held`, `finished IS NULL`) is written
+--   so that it does not where that index is not meant: plans are made while the tables are empty, when it looks as cheap.
+-- * `now()` would be the start of the transaction, which may lie before a lock that it waited for: each function reads
+--   the clock once, after its locks.
+
+-- What every engine function answers: a set of these, of several kinds.
+--   claimed   a task that this node now owns and must start. `definition_task` columns and input are filled; for a task
+--             without an action (noop) payload, args and results are NULL; `oversize` is set instead of args and results
+--             where these are larger than the node takes
+--   ended     a workflow became `status`
+--   stop      an attempt that must be stopped: held by `node_id`
+--   room      an instance of project.name ended whose definition has a concurrency limit: admit may have work
+--   left      `count` tasks are ready, but were not claimed in this call
+--   skipped   `count` tasks that claim found belong to workflows that somebody else holds just now
+--   refused   item number `item` (from 1) of a launch was not taken: reason `overlap`, `key_reused`
+--   duplicate item number `item` of a launch repeats an idempotency key: `workflow_id` is what it made then
+--   lost      an attempt that this node says it holds is no longer its own
+--   canceled  the workflow is canceled (now, or was already); missing: there is no such workflow;
+--   final     the workflow had ended before as `status`
+--   fired     a fire's row was written: `item` is its place in the batch, `reason` the outcome
+--   cursor    schedule `count` stands at `at` (another daemon moved it, or it moved as asked)
+CREATE TYPE answer AS (
+    kind text,
+    workflow_id uuid,
+    "position" integer,
+    attempt integer,
+    status text,
+    reason text,
+    item integer,
+    count bigint,
+    at timestamptz,
+    node_id uuid,
+    project text,
+    name text,
+    key text,
+    is_hook boolean,
+    periodic boolean,
+    created timestamptz,
+    scheduled timestamptz,
+    action json,
+    payload json,
+    args json,
+    results json,
+    outcome json,
+    oversize bigint
+);
+
+-- One answer, by the names of what it carries.
+CREATE FUNCTION say(kind text, workflow_id uuid DEFAULT NULL, "position" integer DEFAULT NULL,
+                    attempt integer DEFAULT NULL, status text DEFAULT NULL, reason text DEFAULT NULL,
+                    item integer DEFAULT NULL, count bigint DEFAULT NULL, at timestamptz DEFAULT NULL,
+                    node_id uuid DEFAULT NULL, project text DEFAULT NULL, name text DEFAULT NULL) RETURNS answer
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT ROW (kind, workflow_id, "position", attempt, status, reason, item, count, at, node_id, project, name,
+                NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::answer
+$$;
+
+-- The answer `claimed` for tasks that this transaction has claimed. `results` has the newest result of every finished
+-- predecessor, near or far, by key; `args` is Director's: [], [r] or [[r1, r2, …]] in the order of `previous`.
+CREATE FUNCTION claimed_tasks(p_workflows uuid[], p_positions integer[], p_max_input bigint) RETURNS SETOF answer
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY
+    SELECT 'claimed', t.workflow_id, t.position, t.attempt, NULL::text, NULL::text, NULL::integer, NULL::bigint,
+           NULL::timestamptz, t.node_id, w.project, w.name, d.key, t.is_hook, w.periodic, w.created, w.scheduled,
+           d.action,
+           CASE WHEN d.action IS NOT NULL THEN w.payload END,
+           CASE WHEN i.size <= p_max_input THEN i.args END,
+           CASE WHEN i.size <= p_max_input THEN i.results END,
+           CASE WHEN t.is_hook THEN json_build_object('status', w.status, 'reason', w.reason, 'task', f.key,
+                                                      'result', f.result) END,
+           CASE WHEN i.size > p_max_input THEN i.size END
+      FROM unnest(p_workflows, p_positions) AS c (workflow_id, "position")
+      JOIN tasks t ON t.workflow_id = c.workflow_id AND t.position = c.position
+      JOIN workflows w ON w.id = c.workflow_id
+      JOIN definition_tasks d ON d.definition_id = w.definition_id AND d.position = c.position
+      -- the task whose failure a hook is told of
+      LEFT JOIN LATERAL (
+          SELECT fd.key, ft.result
+            FROM tasks ft
+            JOIN definition_tasks fd ON fd.definition_id = w.definition_id AND fd.position = ft.position
+           WHERE d.role = 'error' AND ft.workflow_id = w.id AND ft.status = 'error' AND NOT ft.is_hook
+           ORDER BY ft.finished, ft.position LIMIT 1
+      ) f ON true
+      LEFT JOIN LATERAL (
+          WITH RECURSIVE ancestor ("position") AS (
+              SELECT unnest(d.previous)
+              UNION
+              SELECT p FROM ancestor a
+                JOIN definition_tasks ad ON ad.definition_id = w.definition_id AND ad.position = a.position,
+                     unnest(ad.previous) AS p
+          ), result AS (
+              SELECT DISTINCT ON (rd.key) rd.key, rt.result
+                FROM ancestor a
+                JOIN definition_tasks rd ON rd.definition_id = w.definition_id AND rd.position = a.position
+                JOIN tasks rt ON rt.workflow_id = w.id AND rt.position = a.position
+               WHERE rt.status = 'success'
+               ORDER BY rd.key, a.position DESC
+          ), arg AS (
+              SELECT count(*) AS n, string_agg(coalesce(pt.result::text, 'null'), ',' ORDER BY o.place) AS list
+                FROM unnest(d.previous) WITH ORDINALITY AS o ("position", place)
+                JOIN tasks pt ON pt.workflow_id = w.id AND pt.position = o.position
+          ), document AS (
+              SELECT CASE WHEN d.role = 'error' THEN '[' || coalesce(f.result::text, 'null') || ']'
+                          WHEN arg.n = 0 THEN '[]'
+                          WHEN arg.n = 1 THEN '[' || arg.list || ']'
+                          ELSE '[[' || arg.list || ']]' END AS args,
+                     '{' || coalesce((SELECT string_agg(to_json(r.key) || ':' || coalesce(r.result::text, 'null'), ','
+                                                        ORDER BY r.key) FROM result r), '') || '}' AS results
+                FROM arg
+          )
+          SELECT document.args::json AS args, document.results::json AS results,
+                 octet_length(document.args)::bigint + octet_length(document.results) AS size
+            FROM document
+           WHERE d.action IS NOT NULL
+      ) i ON true;
+END $$;
+
+-- The tasks that this batch claimed before its answer was lost, and that are still this node's.
+CREATE FUNCTION claimed_before(p_batch uuid, p_node uuid, p_max_input bigint) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_workflows uuid[];
+    v_positions integer[];
+BEGIN
+    SELECT array_agg(t.workflow_id), array_agg(t.position) INTO v_workflows, v_positions
+      FROM tasks t
+     WHERE t.node_id = p_node AND t.held AND t.status = 'progress' AND t.claim = p_batch;
+    RETURN QUERY SELECT * FROM claimed_tasks(v_workflows, v_positions, p_max_input);
+END $$;
+
+-- Claims up to `p_slots` tasks that are due in this node's queues, the oldest first over all workflows.
+-- Locks: the workflows of its candidates in id order, leaving out those that another transaction holds: the answer
+-- `skipped` says so, and the caller asks again soon.
+CREATE FUNCTION claim(p_batch uuid, p_node uuid, p_slots integer, p_repeat boolean) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_queues text[];
+    v_max_input bigint;
+    v_workflows uuid[];
+    v_positions integer[];
+    v_locked uuid[];
+    v_all boolean;          -- nobody else holds any of them
+    v_candidates integer;
+    v_now timestamptz;
+BEGIN
+    SELECT n.queues, n.max_input INTO v_queues, v_max_input FROM nodes n WHERE n.id = p_node AND n.state = 'active';
+    IF p_repeat THEN
+        RETURN QUERY SELECT * FROM claimed_before(p_batch, p_node, coalesce(v_max_input, 0));
+        IF FOUND THEN
+            RETURN;
+        END IF;
+    END IF;
+    IF v_queues IS NULL OR p_slots <= 0 THEN
+        RETURN;
+    END IF;
+    IF v_queues = '{*}' THEN
+        -- Every queue that has something due: a walk from name to name over the index.
+        WITH RECURSIVE known (queue) AS (
+            (SELECT t.queue FROM tasks t WHERE t.due IS NOT NULL ORDER BY t.queue LIMIT 1)
+            UNION ALL
+            SELECT (SELECT t.queue FROM tasks t WHERE t.due IS NOT NULL AND t.queue > known.queue
+                     ORDER BY t.queue LIMIT 1)
+              FROM known WHERE known.queue IS NOT NULL
+        )
+        SELECT coalesce(array_agg(known.queue), '{}') INTO v_queues FROM known WHERE known.queue IS NOT NULL;
+    END IF;
+
+    SELECT array_agg(c.workflow_id), array_agg(c.position), count(*) INTO v_workflows, v_positions, v_candidates
+      FROM (SELECT o.*
+              FROM unnest(v_queues) AS q (queue)
+             CROSS JOIN LATERAL (SELECT t.workflow_id, t.position, t.due
+                                   FROM tasks t
+                                  WHERE t.queue = q.queue AND t.due <= clock_timestamp()
+                                  ORDER BY t.due, t.workflow_id, t.position LIMIT p_slots) o
+             ORDER BY o.due, o.workflow_id, o.position LIMIT p_slots) c;
+    IF v_candidates = 0 THEN
+        RETURN;
+    END IF;
+    SELECT array_agg(l.id) INTO v_locked
+      FROM (SELECT w.id FROM workflows w WHERE w.id = ANY (v_workflows) ORDER BY w.id FOR UPDATE SKIP LOCKED) l;
+    v_all := cardinality(v_locked) = (SELECT count(DISTINCT c.id) FROM unnest(v_workflows) AS c (id));
+
+    v_now := clock_timestamp();
+    WITH taken AS (
+        UPDATE tasks t
+           SET status = 'progress', held = true, due = NULL, node_id = p_node, claim = p_batch,
+               attempt = t.attempt + 1, started = v_now, updated = v_now, finished = NULL,
+               exit_status = NULL, signal = NULL, reason = NULL, result = NULL
+          FROM unnest(v_workflows, v_positions) AS c (workflow_id, "position")
+         WHERE t.workflow_id = c.workflow_id AND t.position = c.position
+           AND (v_all OR c.workflow_id = ANY (v_locked))
+           AND t.status = 'pending' AND coalesce(t.due <= v_now, false)
+        RETURNING t.workflow_id, t.position
+    )
+    SELECT array_agg(taken.workflow_id), array_agg(taken.position) INTO v_workflows, v_positions FROM taken;
+    UPDATE workflows w SET status = 'progress', started = v_now, updated = v_now
+     WHERE w.id = ANY (v_workflows) AND w.status = 'pending';
+
+    RETURN QUERY SELECT * FROM claimed_tasks(v_workflows, v_positions, v_max_input);
+    IF coalesce(cardinality(v_workflows), 0) < v_candidates THEN
+        RETURN NEXT say('skipped', count => v_candidates - coalesce(cardinality(v_workflows), 0));
+    END IF;
+END $$;
+
+-- Ends attempts: the common part of finish and reap. The caller holds the workflows' locks. An attempt counts only if
+-- status, node and attempt still match. Failures go before successes: what is downstream of one becomes canceled, and a
+-- success no longer counts down a canceled task. Then workflows whose tasks are all final become final themselves and
+-- get their hook. Up to `p_slots` of the tasks that became ready are claimed for `p_node`.
+CREATE FUNCTION settle(p_batch uuid, p_node uuid, p_slots integer, p_queues text[], p_max_input bigint,
+                       p_workflows uuid[], p_positions integer[], p_attempts integer[], p_nodes uuid[],
+                       p_successes boolean[], p_retryable boolean[], p_results json[], p_reasons text[],
+                       p_exits integer[], p_signals integer[]) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_check uuid[];         -- workflows that may have ended
+    v_claimed uuid[];
+    v_claimed_positions integer[];
+    v_left bigint;
+    v_ended answer[];
+    v_hooks bigint := 0;
+BEGIN
+    WITH RECURSIVE hit AS MATERIALIZED (
+        SELECT t.workflow_id, t.position, t.attempt, t.is_hook, t.node_id, t.started, w.definition_id, d.next,
+               i.success, i.result, i.reason, i.exit_status, i.signal,
+               NOT i.success AND i.retryable AND t.attempt - t.spared <= d.retry_limit AS again,
+               make_interval(secs => least(d.retry_interval * power(d.retry_backoff, least(t.attempt - t.spared - 1, 64)),
+                                           d.retry_max_interval)) AS delay
+          FROM unnest(p_workflows, p_positions, p_attempts, p_nodes, p_successes, p_retryable, p_results, p_reasons,
+                      p_exits, p_signals)
+               AS i (workflow_id, "position", attempt, node_id, success, retryable, result, reason, exit_status, signal)
+          JOIN tasks t ON t.workflow_id = i.workflow_id AND t.position = i.position
+          JOIN workflows w ON w.id = i.workflow_id
+          JOIN definition_tasks d ON d.definition_id = w.definition_id AND d.position = i.position
+         WHERE t.status = 'progress' AND t.node_id = i.node_id AND t.attempt = i.attempt
+    ), ended AS (
+        UPDATE tasks t
+           SET status = CASE WHEN h.again THEN 'pending' WHEN h.success THEN 'success' ELSE 'error' END::status,
+               held = false,
+               due = CASE WHEN h.again THEN v_now + h.delay END,
+               finished = CASE WHEN NOT h.again THEN v_now END,
+               updated = v_now, result = h.result, reason = h.reason, exit_status = h.exit_status, signal = h.signal
+          FROM hit h
+         WHERE t.workflow_id = h.workflow_id AND t.position = h.position
+    ), kept AS (
+        INSERT INTO attempts (workflow_id, position, attempt, node_id, started, finished, exit_status, signal, reason,
+                              result)
+        SELECT h.workflow_id, h.position, h.attempt, h.node_id, h.started, v_now, h.exit_status, h.signal, h.reason,
+               h.result
+          FROM hit h WHERE h.again
+    ), down (workflow_id, definition_id, "position") AS (
+        SELECT h.workflow_id, h.definition_id, n
+          FROM hit h, unnest(h.next) AS n WHERE NOT h.success AND NOT h.again AND NOT h.is_hook
+        UNION
+        SELECT o.workflow_id, o.definition_id, n
+          FROM down o
+          JOIN definition_tasks d ON d.definition_id = o.definition_id AND d.position = o.position,
+               unnest(d.next) AS n
+    ), step AS (
+        SELECT h.workflow_id, n AS "position", count(*)::integer AS met
+          FROM hit h, unnest(h.next) AS n WHERE h.success GROUP BY h.workflow_id, n
+    ), change AS (
+        SELECT t.workflow_id, t.position, false AS cancel, t.waiting - s.met AS waiting,
+               t.waiting = s.met AND (p_queues = '{*}' OR t.queue = ANY (p_queues)) AS mine
+          FROM step s
+          JOIN tasks t ON t.workflow_id = s.workflow_id AND t.position = s.position
+         WHERE t.status = 'pending'
+           AND NOT EXISTS (SELECT 1 FROM down o WHERE o.workflow_id = s.workflow_id AND o.position = s.position)
+        UNION ALL
+        SELECT t.workflow_id, t.position, true, t.waiting, false
+          FROM down o
+          JOIN tasks t ON t.workflow_id = o.workflow_id AND t.position = o.position
+         WHERE t.status = 'pending'
+    ), placed AS (
+        SELECT c.*,
+               c.mine AND row_number() OVER (PARTITION BY c.mine ORDER BY c.workflow_id, c.position) <= p_slots AS take
+          FROM change c
+    ), moved AS (
+        UPDATE tasks t
+           SET status = CASE WHEN p.cancel THEN 'canceled' WHEN p.take THEN 'progress' ELSE 'pending' END::status,
+               waiting = p.waiting,
+               due = CASE WHEN p.waiting = 0 AND NOT p.cancel AND NOT p.take THEN v_now END,
+               held = p.take,
+               node_id = CASE WHEN p.take THEN p_node END,
+               claim = CASE WHEN p.take THEN p_batch END,
+               attempt = CASE WHEN p.take THEN 1 ELSE 0 END,
+               started = CASE WHEN p.take THEN v_now END,
+               finished = CASE WHEN p.cancel THEN v_now END,
+               reason = CASE WHEN p.cancel THEN 'upstream_failed' END,
+               updated = v_now
+          FROM placed p
+         WHERE t.workflow_id = p.workflow_id AND t.position = p.position
+        RETURNING t.workflow_id, t.position, p.take, t.due
+    )
+    SELECT (SELECT array_agg(DISTINCT h.workflow_id) FROM hit h
+             WHERE NOT h.is_hook AND (h.next = '{}' OR NOT h.success) AND NOT h.again),
+           array_agg(m.workflow_id) FILTER (WHERE m.take), array_agg(m.position) FILTER (WHERE m.take),
+           count(m.due)
+      INTO v_check, v_claimed, v_claimed_positions, v_left
+      FROM moved m;
+
+    IF v_check IS NOT NULL THEN
+        WITH over AS (
+            UPDATE workflows w
+               SET status = CASE WHEN f.status = 'error' THEN 'error' ELSE 'success' END::status,
+                   reason = f.reason, finished = v_now, updated = v_now
+              FROM unnest(v_check) AS c (id)
+              LEFT JOIN LATERAL (SELECT t.status, t.reason FROM tasks t
+                                  WHERE t.workflow_id = c.id AND t.status = 'error' AND NOT t.is_hook
+                                  ORDER BY t.finished, t.position LIMIT 1) f ON true
+             WHERE w.id = c.id AND w.status = 'progress'
+               AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.workflow_id = c.id AND NOT t.is_hook
+                                  AND t.status IN ('pending', 'progress'))
+            RETURNING w.id, w.status, w.reason, w.definition_id, w.project, w.name
+        ), hooked AS (
+            INSERT INTO tasks (workflow_id, position, status, is_hook, waiting, queue, due, created, updated)
+            SELECT o.id, d.position, 'pending', true, 0, d.queue, v_now, v_now, v_now
+              FROM over o
+              JOIN definition_tasks d ON d.definition_id = o.definition_id AND d.role = o.status::text
+            RETURNING 1
+        )
+        SELECT array_agg(say(k.kind, o.id, status => o.status::text, reason => o.reason,
+                             project => o.project, name => o.name)),
+               (SELECT count(*) FROM hooked)
+          INTO v_ended, v_hooks
+          FROM over o
+          JOIN definitions d ON d.id = o.definition_id
+         CROSS JOIN LATERAL (SELECT 'ended' UNION ALL SELECT 'room' WHERE d.concurrency IS NOT NULL) AS k (kind);
+        RETURN QUERY SELECT * FROM unnest(v_ended);
+    END IF;
+
+    IF v_claimed IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM claimed_tasks(v_claimed, v_claimed_positions, p_max_input);
+    END IF;
+    IF v_left + v_hooks > 0 THEN
+        RETURN NEXT say('left', count => v_left + v_hooks);
+    END IF;
+END $$;
+
+-- Ends attempts of this node, one item each. An attempt of a canceled task only gives back its hold.
+-- Locks: the workflows, by id.
+CREATE FUNCTION finish(p_batch uuid, p_node uuid, p_slots integer, p_repeat boolean,
+                       p_workflows uuid[], p_positions integer[], p_attempts integer[], p_successes boolean[],
+                       p_retryable boolean[], p_results json[], p_reasons text[], p_exits integer[],
+                       p_signals integer[]) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_queues text[];
+    v_max_input bigint;
+BEGIN
+    PERFORM 1 FROM workflows w WHERE w.id = ANY (p_workflows) ORDER BY w.id FOR UPDATE;
+
+    SELECT n.queues, n.max_input INTO v_queues, v_max_input FROM nodes n WHERE n.id = p_node AND n.state = 'active';
+    IF p_repeat THEN
+        RETURN QUERY SELECT * FROM claimed_before(p_batch, p_node, coalesce(v_max_input, 0));
+    END IF;
+    RETURN QUERY
+    SELECT * FROM settle(p_batch, p_node, CASE WHEN v_queues IS NULL THEN 0 ELSE p_slots END, v_queues, v_max_input,
+                         p_workflows, p_positions, p_attempts,
+                         array_fill(p_node, ARRAY [cardinality(p_workflows)]), p_successes, p_retryable, p_results,
+                         p_reasons, p_exits, p_signals);
+    RETURN QUERY SELECT * FROM release(p_node, p_workflows, p_positions, p_attempts);
+END $$;
+
+-- Gives back the hold of canceled attempts whose processes are gone; `room` for those whose definition has a limit.
+-- The caller holds the workflows' locks.
+CREATE FUNCTION release(p_node uuid, p_workflows uuid[], p_positions integer[], p_attempts integer[])
+RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN QUERY
+    WITH freed AS (
+        UPDATE tasks t SET held = false
+          FROM unnest(p_workflows, p_positions, p_attempts) AS i (workflow_id, "position", attempt)
+         WHERE t.workflow_id = i.workflow_id AND t.position = i.position AND t.attempt = i.attempt
+           AND t.node_id = p_node AND coalesce(t.held, false) AND t.status = 'canceled'
+        RETURNING t.workflow_id
+    )
+    SELECT a.*
+      FROM (SELECT DISTINCT w.project, w.name
+              FROM freed f
+              JOIN workflows w ON w.id = f.workflow_id
+              JOIN definitions d ON d.id = w.definition_id AND d.concurrency IS NOT NULL) r
+     CROSS JOIN LATERAL say('room', project => r.project, name => r.name) AS a;
+END $$;
+
+-- Inserts workflows and their tasks; the common part of launch and fire. Of the tasks without a predecessor up to
+-- `p_slots` are claimed at once, in the order of the items, unless their workflow is queued. The workflow of an empty
+-- definition is `success` from the start. A batch that is there already (sent again) is left as it is: all of it was
+-- committed together; one whose first sending is just being committed fails with serialization_failure, to be sent again.
+CREATE FUNCTION add_workflows(p_batch uuid, p_node uuid, p_slots integer, p_queues text[], p_max_input bigint,
+                              p_ids uuid[], p_definitions bigint[], p_created timestamptz[], p_payloads json[],
+                              p_comments text[], p_relaunched uuid[], p_scheduled timestamptz[],
+                              p_queued boolean[]) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_added bigint;
+    v_claimed uuid[];
+    v_claimed_positions integer[];
+    v_left bigint;
+BEGIN
+    IF EXISTS (SELECT 1 FROM unnest(p_definitions) AS i (id)
+                WHERE NOT EXISTS (SELECT 1 FROM definitions d WHERE d.id = i.id)) THEN
+        RAISE foreign_key_violation USING MESSAGE = 'this version of the definition is not registered';
+    END IF;
+    IF EXISTS (SELECT 1 FROM workflows w WHERE w.id = ANY (p_ids)) THEN
+        RETURN;
+    END IF;
+    WITH item AS MATERIALIZED (
+        -- `first` are its tasks that this node may claim at once, `before` those of the items before it
+        SELECT i.*, f.empty, f.first, sum(f.first) OVER (ORDER BY i.place) - f.first AS before
+          FROM unnest(p_ids, p_definitions, p_created, p_payloads, p_comments, p_relaunched, p_scheduled, p_queued)
+               WITH ORDINALITY
+               AS i (id, definition_id, created, payload, comment, relaunched, scheduled, queued, place)
+         CROSS JOIN LATERAL (
+              SELECT count(*) = 0 AS empty,
+                     count(*) FILTER (WHERE t.waiting = 0 AND NOT i.queued
+                                        AND (p_queues = '{*}' OR t.queue = ANY (p_queues))) AS first
+                FROM definition_tasks t
+               WHERE t.definition_id = i.definition_id AND t.role = 'task') f
+    ), added AS (
+        INSERT INTO workflows (id, definition_id, project, name, status, periodic, queued, created, updated, started,
+                               finished, scheduled, relaunched_from, comment, payload)
+        SELECT i.id, i.definition_id, d.project, d.name,
+               CASE WHEN i.empty THEN 'success' WHEN b.begun THEN 'progress' ELSE 'pending' END::status,
+               i.scheduled IS NOT NULL, i.queued AND NOT i.empty, i.created, greatest(i.created, v_now),
+               CASE WHEN i.empty OR b.begun THEN v_now END, CASE WHEN i.empty THEN v_now END,
+               i.scheduled, i.relaunched, i.comment, i.payload
+          FROM item i
+          JOIN definitions d ON d.id = i.definition_id
+         CROSS JOIN LATERAL (SELECT i.first > 0 AND i.before < p_slots) AS b (begun)
+            ON CONFLICT (id) DO NOTHING
+        RETURNING 1
+    ), planned AS (
+        SELECT i.id, i.created, i.queued, d.position, d.role, d.waiting, d.queue,
+               d.waiting = 0 AND NOT i.queued AND d.role = 'task'
+               AND (p_queues = '{*}' OR d.queue = ANY (p_queues)) AS mine, i.before
+          FROM item i
+          JOIN definition_tasks d ON d.definition_id = i.definition_id
+                                 AND (d.role = 'task' OR d.role = 'success' AND i.empty)
+    ), placed AS (
+        SELECT p.*, coalesce(p.mine AND p.before + row_number() OVER (PARTITION BY p.id, p.mine ORDER BY p.position)
+                             <= p_slots, false) AS take
+          FROM planned p
+    ), filled AS (
+        INSERT INTO tasks AS t (workflow_id, position, status, is_hook, held, waiting, attempt, queue, due, node_id,
+                                claim, created, updated, started)
+        SELECT p.id, p.position, CASE WHEN p.take THEN 'progress' ELSE 'pending' END::status, p.role <> 'task', p.take,
+               CASE WHEN p.role = 'task' THEN p.waiting ELSE 0 END, p.take::integer, p.queue,
+               CASE WHEN NOT p.take AND NOT p.queued AND (p.waiting = 0 OR p.role <> 'task') THEN v_now END,
+               CASE WHEN p.take THEN p_node END, CASE WHEN p.take THEN p_batch END, p.created, v_now,
+               CASE WHEN p.take THEN v_now END
+          FROM placed p
+            ON CONFLICT DO NOTHING
+        RETURNING t.workflow_id, t.position, t.held, t.due
+    )
+    SELECT array_agg(f.workflow_id) FILTER (WHERE f.held), array_agg(f.position) FILTER (WHERE f.held), count(f.due),
+           (SELECT count(*) FROM added)
+      INTO v_claimed, v_claimed_positions, v_left, v_added
+      FROM filled f;
+    IF v_added <> cardinality(p_ids) THEN
+        RAISE serialization_failure USING MESSAGE = 'the same batch is being committed by its first sending';
+    END IF;
+    IF v_claimed IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM claimed_tasks(v_claimed, v_claimed_positions, p_max_input);
+    END IF;
+    IF v_left > 0 THEN
+        RETURN NEXT say('left', count => v_left);
+    END IF;
+END $$;
+
+-- How many instances of the definition take up its `concurrency`: those that are unfinished and not queued, and those
+-- canceled whose processes are not gone yet.
+CREATE FUNCTION occupied(p_project text, p_name text) RETURNS bigint
+LANGUAGE sql AS $$
+    SELECT (SELECT count(*) FROM workflows w
+             WHERE w.project = p_project AND w.name = p_name AND w.finished IS NULL AND NOT w.queued)
+         + (SELECT count(DISTINCT w.id) FROM tasks t JOIN workflows w ON w.id = t.workflow_id
+             WHERE t.held AND t.status = 'canceled' AND NOT t.is_hook AND w.project = p_project AND w.name = p_name)
+$$;
+
+-- Cancels unfinished workflows whose locks the caller holds.
+CREATE FUNCTION cancel_locked(p_ids uuid[], p_reason text) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+BEGIN
+    RETURN QUERY
+    WITH over AS (
+        UPDATE workflows w SET status = 'canceled', reason = p_reason, queued = false, finished = v_now, updated = v_now
+         WHERE w.id = ANY (p_ids) AND w.status IN ('pending', 'progress')
+        RETURNING w.id, w.definition_id, w.project, w.name
+    ), gone AS (
+        UPDATE tasks t SET status = 'canceled', reason = p_reason, due = NULL, finished = v_now, updated = v_now
+          FROM over o
+         WHERE t.workflow_id = o.id AND t.status IN ('pending', 'progress') AND NOT t.is_hook
+        RETURNING t.workflow_id, t.position, t.attempt, t.held, t.node_id
+    )
+    SELECT a.* FROM gone g
+     CROSS JOIN LATERAL say('stop', g.workflow_id, g.position, g.attempt, node_id => g.node_id) AS a
+     WHERE g.held
+    UNION ALL
+    SELECT a.* FROM over o
+     CROSS JOIN LATERAL say('canceled', o.id, project => o.project, name => o.name) AS a
+    UNION ALL
+    SELECT a.*
+      FROM (SELECT DISTINCT o.project, o.name
+              FROM over o JOIN definitions d ON d.id = o.definition_id AND d.concurrency IS NOT NULL) r
+     CROSS JOIN LATERAL say('room', project => r.project, name => r.name) AS a;
+END $$;
+
+-- Cancels workflows: their unfinished tasks, hooks excepted, become canceled, attempts that run are to be stopped.
+-- Locks: the workflows, by id.
+CREATE FUNCTION cancel(p_ids uuid[], p_reason text) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM 1 FROM workflows w WHERE w.id = ANY (p_ids) ORDER BY w.id FOR UPDATE;
+    RETURN QUERY
+    SELECT a.* FROM unnest(p_ids) AS i (id)
+      LEFT JOIN workflows w ON w.id = i.id
+     CROSS JOIN LATERAL say(CASE WHEN w.id IS NULL THEN 'missing' WHEN w.status = 'canceled' THEN 'canceled'
+                                 ELSE 'final' END, i.id, status => w.status::text) AS a
+     WHERE w.id IS NULL OR w.finished IS NOT NULL;
+    RETURN QUERY SELECT * FROM cancel_locked(p_ids, p_reason);
+END $$;
+
+-- Lets queued instances of the definition begin while its `concurrency` has room, the oldest first. The limit is that
+-- of the definition's newest version.
+-- Locks: the admission's row, then the workflows by id.
+CREATE FUNCTION admit(p_project text, p_name text) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz;
+    v_limit integer;
+    v_ids uuid[];
+    v_left bigint;
+BEGIN
+    PERFORM 1 FROM admissions a WHERE a.fullname = p_project || '.' || p_name FOR UPDATE;
+    SELECT coalesce(d.concurrency, 2147483647) INTO v_limit
+      FROM definitions d WHERE d.fullname = p_project || '.' || p_name ORDER BY d.id DESC LIMIT 1;
+    SELECT array_agg(q.id) INTO v_ids
+      FROM (SELECT w.id FROM workflows w
+             WHERE w.project = p_project AND w.name = p_name AND w.finished IS NULL AND w.queued
+             ORDER BY w.id LIMIT greatest(v_limit - occupied(p_project, p_name), 0)) q;
+    IF v_ids IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM 1 FROM workflows w WHERE w.id = ANY (v_ids) ORDER BY w.id FOR UPDATE;
+    v_now := clock_timestamp();
+    WITH begun AS (
+        UPDATE workflows w SET queued = false, updated = v_now
+         WHERE w.id = ANY (v_ids) AND w.status = 'pending' AND w.queued
+        RETURNING w.id
+    ), ready AS (
+        UPDATE tasks t SET due = v_now, updated = v_now
+          FROM begun b
+         WHERE t.workflow_id = b.id AND t.status = 'pending' AND t.waiting = 0
+        RETURNING 1
+    )
+    SELECT count(*) INTO v_left FROM ready;
+    IF v_left > 0 THEN
+        RETURN NEXT say('left', count => v_left);
+    END IF;
+END $$;
+
+-- Decides for new instances of definitions with a concurrency limit, before they are inserted: the places (from 1) of
+-- those that `overlap: skip` refuses. The caller inserts the others as queued and then calls admit_new.
+-- Locks: the admissions of all definitions that have a limit, by fullname.
+CREATE FUNCTION refuse_overlap(p_definitions bigint[]) RETURNS integer[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_refused integer[] := '{}';
+    r record;
+BEGIN
+    PERFORM 1 FROM admissions a
+      WHERE a.fullname IN (SELECT d.fullname FROM definitions d
+                            WHERE d.id = ANY (p_definitions) AND d.concurrency IS NOT NULL)
+      ORDER BY a.fullname FOR UPDATE;
+    FOR r IN
+        SELECT d.project, d.name, max(d.concurrency) AS concurrency, array_agg(i.place::integer ORDER BY i.place) AS places
+          FROM unnest(p_definitions) WITH ORDINALITY AS i (id, place)
+          JOIN definitions d ON d.id = i.id AND d.concurrency IS NOT NULL AND d.overlap = 'skip'
+         GROUP BY d.project, d.name
+    LOOP
+        v_refused := v_refused || r.places[greatest(r.concurrency - occupied(r.project, r.name), 0) + 1 :];
+    END LOOP;
+    RETURN v_refused;
+END $$;
+
+-- After new instances of limited definitions were inserted as queued: `overlap: replace` cancels the oldest ones until
+-- only as many as the limit are left, then whoever has room begins. The caller holds the admissions.
+CREATE FUNCTION admit_new(p_definitions bigint[]) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_old uuid[];
+    r record;
+BEGIN
+    FOR r IN
+        SELECT d.project, d.name, max(d.concurrency) AS concurrency, bool_or(d.overlap = 'replace') AS replace
+          FROM definitions d
+         WHERE d.id = ANY (p_definitions) AND d.concurrency IS NOT NULL
+         GROUP BY d.project, d.name ORDER BY d.project || '.' || d.name
+    LOOP
+        IF r.replace THEN
+            SELECT array_agg(w.id) INTO v_old
+              FROM (SELECT u.id FROM workflows u
+                     WHERE u.project = r.project AND u.name = r.name AND u.finished IS NULL
+                     ORDER BY u.id DESC OFFSET r.concurrency) w;
+            PERFORM 1 FROM workflows w WHERE w.id = ANY (v_old) ORDER BY w.id FOR UPDATE;
+            RETURN QUERY SELECT * FROM cancel_locked(v_old, 'replaced') c WHERE c.kind <> 'room';
+        END IF;
+        RETURN QUERY SELECT * FROM admit(r.project, r.name);
+    END LOOP;
+END $$;
+
+-- Launches workflows on demand, one item each. An item may carry an idempotency key of its user, and with it the request
+-- (`p_bodies`) that a repeat must equal.
+-- Locks: admissions by fullname where a definition has a limit, then workflows by id where one is replaced.
+CREATE FUNCTION launch(p_batch uuid, p_node uuid, p_slots integer, p_repeat boolean,
+                       p_ids uuid[], p_definitions bigint[], p_created timestamptz[], p_payloads json[],
+                       p_comments text[], p_relaunched uuid[],
+                       p_principals text[], p_keys text[], p_bodies text[]) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_queues text[];
+    v_max_input bigint;
+    v_limited boolean;
+    v_refused integer[] := '{}';
+    v_ids uuid[] := p_ids;
+BEGIN
+    SELECT n.queues, n.max_input INTO v_queues, v_max_input FROM nodes n WHERE n.id = p_node AND n.state = 'active';
+    v_limited := EXISTS (SELECT 1 FROM definitions d WHERE d.id = ANY (p_definitions) AND d.concurrency IS NOT NULL);
+    IF v_limited THEN
+        v_refused := refuse_overlap(p_definitions);
+    END IF;
+    -- A key that was used before: by this very item (sent again), by an equal request, or by a different one.
+    IF EXISTS (SELECT 1 FROM unnest(p_keys) AS k (key) WHERE k.key IS NOT NULL) THEN
+        INSERT INTO idempotency_keys AS k (principal, key, body, workflow_id)
+        SELECT i.principal, i.key, sha256(convert_to(i.body, 'UTF8')), i.id
+          FROM unnest(p_principals, p_keys, p_bodies, p_ids) WITH ORDINALITY AS i (principal, key, body, id, place)
+         WHERE i.key IS NOT NULL AND NOT i.place = ANY (v_refused)
+         ORDER BY i.principal, i.key, i.place
+            ON CONFLICT DO NOTHING;
+        RETURN QUERY
+        SELECT a.* FROM unnest(p_principals, p_keys, p_bodies, p_ids) WITH ORDINALITY AS i (principal, key, body, id, place)
+          JOIN idempotency_keys k ON k.principal = i.principal AND k.key = i.key AND k.workflow_id <> i.id
+         CROSS JOIN LATERAL (SELECT k.body = sha256(convert_to(i.body, 'UTF8'))) AS e (same)
+         CROSS JOIN LATERAL say(CASE WHEN e.same THEN 'duplicate' ELSE 'refused' END, k.workflow_id,
+                                reason => CASE WHEN NOT e.same THEN 'key_reused' END, item => i.place::integer) AS a;
+        SELECT v_refused || coalesce(array_agg(i.place::integer), '{}') INTO v_refused
+          FROM unnest(p_principals, p_keys, p_ids) WITH ORDINALITY AS i (principal, key, id, place)
+          JOIN idempotency_keys k ON k.principal = i.principal AND k.key = i.key AND k.workflow_id <> i.id;
+    END IF;
+    -- An item that is there already was accepted when the batch was first sent, and is no overlap of itself.
+    RETURN QUERY
+    SELECT a.* FROM unnest(p_ids) WITH ORDINALITY AS i (id, place)
+     CROSS JOIN LATERAL say('refused', reason => 'overlap', item => i.place::integer) AS a
+     WHERE i.place = ANY (v_refused) AND NOT EXISTS (SELECT 1 FROM workflows w WHERE w.id = i.id)
+       AND NOT EXISTS (SELECT 1 FROM idempotency_keys k
+                        WHERE k.principal = p_principals[i.place] AND k.key = p_keys[i.place] AND k.workflow_id <> i.id);
+    RETURN QUERY
+    SELECT r.* FROM (
+        SELECT array_agg(i.id) AS ids, array_agg(i.definition) AS definitions, array_agg(i.created) AS created,
+               array_agg(i.payload) AS payloads, array_agg(i.comment) AS comments, array_agg(i.relaunched) AS relaunched,
+               array_agg(NULL::timestamptz) AS scheduled, array_agg(d.concurrency IS NOT NULL) AS queued
+          FROM unnest(p_ids, p_definitions, p_created, p_payloads, p_comments, p_relaunched) WITH ORDINALITY
+               AS i (id, definition, created, payload, comment, relaunched, place)
+          LEFT JOIN definitions d ON d.id = i.definition
+         WHERE NOT i.place = ANY (v_refused)
+    ) n CROSS JOIN LATERAL add_workflows(p_batch, p_node, CASE WHEN v_queues IS NULL THEN 0 ELSE p_slots END, v_queues,
+                                         v_max_input, n.ids, n.definitions, n.created, n.payloads, n.comments,
+                                         n.relaunched, n.scheduled, n.queued) r;
+    IF v_limited THEN
+        RETURN QUERY SELECT * FROM admit_new(p_definitions);
+    END IF;
+    -- The engine ignores a claimed task that it holds already, so rows that stand in both answers do no harm.
+    IF p_repeat THEN
+        RETURN QUERY SELECT b.* FROM claimed_before(p_batch, p_node, coalesce(v_max_input, 0)) b;
+    END IF;
+END $$;
+
+-- Was the schedule paused at that instant, as far as it matters for a fire that is decided now?
+CREATE FUNCTION is_paused(p_schedule schedules, p_scheduled timestamptz) RETURNS boolean
+LANGUAGE sql STABLE AS $$ SELECT p_schedule.paused OR coalesce(p_scheduled <= p_schedule.resumed, false) $$;
+
+-- Decides fires. Each schedule comes with the cursor that the sender saw and the one to move it to, and with the fires in
+-- between, one item each: meant to run (`ran`, with a workflow) or not (`late`, `collapsed`). A schedule whose cursor
+-- stands elsewhere by now, or whose new cursor lies in the database's future, is left alone; the answer `cursor` tells
+-- where each stands. A paused schedule's fires do not run and say so. A schedule sent without a seen cursor is fired by
+-- hand: at once, also while it is paused, and its cursor stays.
+-- Locks: admissions by fullname, the schedules by id, then workflows by id where one is replaced.
+CREATE FUNCTION fire(p_batch uuid, p_node uuid, p_slots integer, p_repeat boolean,
+                     p_schedules bigint[], p_seen timestamptz[], p_cursors timestamptz[],
+                     p_fired bigint[], p_scheduled timestamptz[], p_outcomes text[], p_counts bigint[],
+                     p_untils timestamptz[], p_ids uuid[], p_definitions bigint[], p_created timestamptz[],
+                     p_payloads json[]) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_queues text[];
+    v_max_input bigint;
+    v_now timestamptz;
+    v_limited boolean;
+    v_refused integer[] := '{}';
+    v_due boolean[];        -- which items still count, by place
+    v_ran integer[];        -- the places of those whose workflow is made now
+BEGIN
+    SELECT n.queues, n.max_input INTO v_queues, v_max_input FROM nodes n WHERE n.id = p_node AND n.state = 'active';
+    v_limited := EXISTS (SELECT 1 FROM definitions d WHERE d.id = ANY (p_definitions) AND d.concurrency IS NOT NULL);
+    IF v_limited THEN
+        PERFORM 1 FROM admissions a
+          WHERE a.fullname IN (SELECT d.fullname FROM definitions d
+                                WHERE d.id = ANY (p_definitions) AND d.concurrency IS NOT NULL)
+          ORDER BY a.fullname FOR UPDATE;
+    END IF;
+    PERFORM 1 FROM schedules s WHERE s.id = ANY (p_schedules) ORDER BY s.id FOR UPDATE;
+    v_now := clock_timestamp();
+
+    SELECT array_agg(m.schedule IS NOT NULL AND (m.by_hand OR NOT is_paused(s, i.scheduled) OR i.outcome <> 'ran')
+                     ORDER BY i.place)
+      INTO v_due
+      FROM unnest(p_fired, p_scheduled, p_outcomes) WITH ORDINALITY AS i (schedule, scheduled, outcome, place)
+      JOIN schedules s ON s.id = i.schedule
+      LEFT JOIN (SELECT u.id AS schedule, u.seen IS NULL AS by_hand
+                   FROM unnest(p_schedules, p_seen, p_cursors) AS u (id, seen, cursor)
+                   JOIN schedules c ON c.id = u.id
+                  WHERE u.seen IS NULL OR c.cursor = u.seen AND u.cursor <= v_now) m ON m.schedule = i.schedule;
+    IF v_limited THEN
+        -- The places that `overlap: skip` refuses count among those that are due to run.
+        SELECT coalesce(array_agg(d.place), '{}') INTO v_refused
+          FROM (SELECT i.place::integer AS place, row_number() OVER (ORDER BY i.place)::integer AS nth
+                  FROM unnest(p_outcomes, v_due) WITH ORDINALITY AS i (outcome, due, place)
+                 WHERE i.outcome = 'ran' AND i.due) d
+         WHERE d.nth = ANY (refuse_overlap(
+               (SELECT array_agg(i.definition ORDER BY i.place)
+                  FROM unnest(p_definitions, p_outcomes, v_due) WITH ORDINALITY AS i (definition, outcome, due, place)
+                 WHERE i.outcome = 'ran' AND i.due)));
+    END IF;
+
+    WITH counted AS (
+        SELECT i.*, is_paused(s, i.scheduled) AND u.seen IS NOT NULL AND i.outcome = 'ran' AS paused
+          FROM unnest(p_fired, p_scheduled, p_outcomes, p_counts, p_untils, p_ids) WITH ORDINALITY
+               AS i (schedule, scheduled, outcome, count, until, id, place)
+          JOIN schedules s ON s.id = i.schedule
+          JOIN unnest(p_schedules, p_seen, p_cursors) AS u (id, seen, cursor) ON u.id = i.schedule
+         WHERE u.seen IS NULL OR s.cursor = u.seen AND u.cursor <= v_now
+    ), written AS (
+        INSERT INTO fires AS f (schedule_id, scheduled, outcome, workflow_id, count, until, decided)
+        SELECT c.schedule, c.scheduled,
+               CASE WHEN c.paused THEN 'paused' WHEN c.place = ANY (v_refused) THEN 'overlap' ELSE c.outcome END,
+               CASE WHEN c.outcome = 'ran' AND NOT c.paused AND NOT c.place = ANY (v_refused) THEN c.id END,
+               c.count, c.until, v_now
+          FROM counted c
+            ON CONFLICT (schedule_id, scheduled) DO NOTHING
+        RETURNING f.workflow_id
+    )
+    SELECT coalesce(array_agg(i.place::integer ORDER BY i.place), '{}') INTO v_ran
+      FROM written w
+      JOIN unnest(p_ids) WITH ORDINALITY AS i (id, place) ON i.id = w.workflow_id;
+
+    UPDATE schedules s SET cursor = u.cursor, removed = NULL
+      FROM unnest(p_schedules, p_seen, p_cursors) AS u (id, seen, cursor)
+     WHERE s.id = u.id AND s.cursor = u.seen AND u.cursor <= v_now;
+
+    IF v_ran <> '{}' THEN
+        RETURN QUERY
+        SELECT r.* FROM (
+            SELECT array_agg(i.id) AS ids, array_agg(i.definition) AS definitions, array_agg(i.created) AS created,
+                   array_agg(i.payload) AS payloads, array_agg(NULL::text) AS comments,
+                   array_agg(NULL::uuid) AS relaunched, array_agg(i.scheduled) AS scheduled,
+                   array_agg(d.concurrency IS NOT NULL) AS queued
+              FROM unnest(p_ids, p_definitions, p_created, p_payloads, p_scheduled) WITH ORDINALITY
+                   AS i (id, definition, created, payload, scheduled, place)
+              LEFT JOIN definitions d ON d.id = i.definition
+             WHERE i.place = ANY (v_ran)
+        ) n CROSS JOIN LATERAL add_workflows(p_batch, p_node, CASE WHEN v_queues IS NULL THEN 0 ELSE p_slots END,
+                                             v_queues, v_max_input, n.ids, n.definitions, n.created, n.payloads,
+                                             n.comments, n.relaunched, n.scheduled, n.queued) r;
+        IF v_limited THEN
+            RETURN QUERY SELECT * FROM admit_new((SELECT array_agg(p_definitions[p]) FROM unnest(v_ran) AS p));
+        END IF;
+    END IF;
+    RETURN QUERY
+    SELECT a.* FROM unnest(p_fired, p_scheduled) WITH ORDINALITY AS i (schedule, scheduled, place)
+      JOIN fires f ON f.schedule_id = i.schedule AND f.scheduled = i.scheduled
+     CROSS JOIN LATERAL say('fired', f.workflow_id, reason => f.outcome, item => i.place::integer,
+                            count => f.schedule_id, at => f.scheduled) AS a;
+    RETURN QUERY
+    SELECT a.* FROM schedules s CROSS JOIN LATERAL say('cursor', count => s.id, at => s.cursor) AS a
+     WHERE s.id = ANY (p_schedules);
+    IF p_repeat THEN
+        RETURN QUERY SELECT b.* FROM claimed_before(p_batch, p_node, coalesce(v_max_input, 0)) b;
+    END IF;
+END $$;
+
+-- A daemon begins its life. Nodes that had the same state directory are dead: this daemon holds its lock.
+CREATE FUNCTION register_node(p_id uuid, p_host text, p_boot_id text, p_state_directory text, p_version text,
+                              p_queues text[], p_slots integer, p_max_input bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE nodes n SET state = 'dead'
+     WHERE n.host = p_host AND n.state_directory = p_state_directory AND n.state IN ('active', 'draining')
+       AND n.id <> p_id;
+    INSERT INTO nodes (id, host, boot_id, state_directory, version, queues, slots, max_input)
+    VALUES (p_id, p_host, p_boot_id, p_state_directory, p_version, p_queues, p_slots, p_max_input)
+        ON CONFLICT (id) DO UPDATE SET heartbeat = clock_timestamp();
+END $$;
+
+-- A node says that it lives and which attempts it holds (also those whose end is on its way here). The answer lists
+-- those that are no longer its own, to be stopped. What the tables say it holds, but it does not, goes back: `progress`
+-- to `pending` without using up an attempt once it is older than ten seconds (its claim's answer was lost), `canceled` is
+-- released. `p_state` is the state the node wants to be in. Answer `dead`: another daemon has declared this node dead; it
+-- must stop everything and begin a new life.
+-- Locks: the workflows of what goes back, by id, then the node.
+CREATE FUNCTION heartbeat(p_node uuid, p_state text, p_digest text,
+                          p_workflows uuid[], p_positions integer[], p_attempts integer[]) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz;
+    v_workflows uuid[];
+    v_positions integer[];
+    v_attempts integer[];
+    v_left bigint;
+BEGIN
+    SELECT array_agg(t.workflow_id), array_agg(t.position), array_agg(t.attempt) INTO v_workflows, v_positions, v_attempts
+      FROM tasks t
+      LEFT JOIN unnest(p_workflows, p_positions, p_attempts) AS h (workflow_id, "position", attempt)
+             ON h.workflow_id = t.workflow_id AND h.position = t.position AND h.attempt = t.attempt
+     WHERE t.node_id = p_node AND t.held AND h.workflow_id IS NULL AND t.started < clock_timestamp() - interval '10 seconds';
+    IF v_workflows IS NOT NULL THEN
+        PERFORM 1 FROM workflows w WHERE w.id = ANY (v_workflows) ORDER BY w.id FOR UPDATE;
+        v_now := clock_timestamp();
+        WITH back AS (
+            UPDATE tasks t SET status = 'pending', held = false, due = v_now, spared = t.spared + 1, updated = v_now
+              FROM unnest(v_workflows, v_positions, v_attempts) AS b (workflow_id, "position", attempt)
+             WHERE t.workflow_id = b.workflow_id AND t.position = b.position AND t.attempt = b.attempt
+               AND t.node_id = p_node AND t.status = 'progress'
+            RETURNING 1
+        )
+        SELECT count(*) INTO v_left FROM back;
+        IF v_left > 0 THEN
+            RETURN NEXT say('left', count => v_left);
+        END IF;
+        RETURN QUERY SELECT * FROM release(p_node, v_workflows, v_positions, v_attempts);
+    END IF;
+
+    UPDATE nodes n SET heartbeat = clock_timestamp(), digest = p_digest,
+                       state = CASE WHEN p_state = 'stopped' OR n.state = 'active' THEN p_state ELSE n.state END
+     WHERE n.id = p_node AND n.state IN ('active', 'draining');
+    IF NOT FOUND THEN
+        RETURN NEXT say('dead', node_id => p_node);
+    END IF;
+    RETURN QUERY
+    SELECT a.* FROM unnest(p_workflows, p_positions, p_attempts) AS h (workflow_id, "position", attempt)
+     CROSS JOIN LATERAL say('lost', h.workflow_id, h.position, h.attempt) AS a
+     WHERE NOT EXISTS (SELECT 1 FROM tasks t
+                        WHERE t.workflow_id = h.workflow_id AND t.position = h.position AND t.attempt = h.attempt
+                          AND t.node_id = p_node AND t.status = 'progress');
+END $$;
+
+-- Declares the other nodes dead whose heartbeat is older than the lease, and ends what dead and stopped nodes still hold
+-- as failed attempts (`node_lost`), tried again if attempts remain.
+-- Locks: the workflows of those attempts, by id, then the nodes.
+CREATE FUNCTION reap(p_node uuid, p_lease interval) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_nodes uuid[];
+    v_locked uuid[];
+    v_workflows uuid[];
+    v_positions integer[];
+    v_attempts integer[];
+    v_owners uuid[];
+BEGIN
+    SELECT array_agg(n.id) INTO v_nodes FROM nodes n
+     WHERE n.id <> p_node
+       AND (n.state IN ('active', 'draining') AND n.heartbeat < clock_timestamp() - p_lease
+            OR n.state IN ('stopped', 'dead') AND n.id IN (SELECT t.node_id FROM tasks t WHERE t.held));
+    IF v_nodes IS NULL THEN
+        RETURN;
+    END IF;
+    SELECT array_agg(l.id) INTO v_locked
+      FROM (SELECT w.id FROM workflows w
+             WHERE w.id IN (SELECT t.workflow_id FROM tasks t WHERE t.held AND t.node_id = ANY (v_nodes))
+             ORDER BY w.id FOR UPDATE) l;
+    -- A node that renewed its row while this waited lives on.
+    PERFORM 1 FROM nodes n WHERE n.id = ANY (v_nodes) ORDER BY n.id FOR UPDATE;
+    RETURN QUERY
+    WITH dead AS (
+        UPDATE nodes n SET state = 'dead'
+         WHERE n.id = ANY (v_nodes) AND n.state IN ('active', 'draining') AND n.heartbeat < clock_timestamp() - p_lease
+        RETURNING n.id
+    )
+    SELECT a.* FROM dead CROSS JOIN LATERAL say('dead', node_id => dead.id) AS a;
+
+    SELECT array_agg(t.workflow_id), array_agg(t.position), array_agg(t.attempt), array_agg(t.node_id)
+      INTO v_workflows, v_positions, v_attempts, v_owners
+      FROM tasks t
+      JOIN nodes n ON n.id = t.node_id AND n.state IN ('stopped', 'dead')
+     WHERE t.held AND t.node_id = ANY (v_nodes) AND t.workflow_id = ANY (v_locked);
+    IF v_workflows IS NULL THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+    SELECT s.* FROM settle(NULL, NULL, 0, NULL, 0, v_workflows, v_positions, v_attempts, v_owners,
+                           array_fill(false, ARRAY [cardinality(v_workflows)]),
+                           array_fill(true, ARRAY [cardinality(v_workflows)]),
+                           array_fill('{"exception":"the node that ran it was lost","traceback":""}'::json,
+                                      ARRAY [cardinality(v_workflows)]),
+                           array_fill('node_lost'::text, ARRAY [cardinality(v_workflows)]),
+                           array_fill(NULL::integer, ARRAY [cardinality(v_workflows)]),
+                           array_fill(NULL::integer, ARRAY [cardinality(v_workflows)])) s;
+    RETURN QUERY
+    SELECT r.* FROM (SELECT DISTINCT u.id FROM unnest(v_owners) AS u (id)) o
+     CROSS JOIN LATERAL release(o.id, v_workflows, v_positions, v_attempts) r;
+END $$;

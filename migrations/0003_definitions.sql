@@ -1,0 +1,99 @@
+-- What a daemon loaded from its files becomes rows here. Both functions take one JSON array and are safe to repeat.
+
+-- [{"project", "name", "file", "document", "concurrency", "overlap", "retention",
+--   "tasks": [{"role", "key", "queue", "previous", "next", "action", "retry_limit", "retry_interval", "retry_backoff",
+--              "retry_max_interval"}, …]}, …], tasks in execution order. A version that is known already keeps its row.
+-- Answers the id of each, in the order given.
+CREATE FUNCTION register_definitions(p_definitions json) RETURNS TABLE (place integer, id bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    CREATE TEMPORARY TABLE IF NOT EXISTS loaded (place integer, digest bytea, body json) ON COMMIT DELETE ROWS;
+    DELETE FROM loaded;
+    INSERT INTO loaded
+    SELECT e.place, sha256(convert_to(e.body::text, 'UTF8')), e.body
+      FROM json_array_elements(p_definitions) WITH ORDINALITY AS e (body, place);
+
+    INSERT INTO admissions (fullname)
+    SELECT DISTINCT (l.body ->> 'project') || '.' || (l.body ->> 'name')
+      FROM loaded l WHERE l.body ->> 'concurrency' IS NOT NULL ORDER BY 1
+        ON CONFLICT DO NOTHING;
+
+    WITH added AS (
+        INSERT INTO definitions AS d (digest, fullname, project, name, file, document, concurrency, overlap, retention)
+        SELECT DISTINCT ON (l.digest) l.digest, (l.body ->> 'project') || '.' || (l.body ->> 'name'),
+               l.body ->> 'project', l.body ->> 'name', l.body ->> 'file', l.body -> 'document',
+               (l.body ->> 'concurrency')::integer, l.body ->> 'overlap', (l.body ->> 'retention')::integer
+          FROM loaded l ORDER BY l.digest
+            ON CONFLICT (digest) DO NOTHING
+        RETURNING d.id, d.digest
+    )
+    INSERT INTO definition_tasks (definition_id, position, role, key, queue, previous, next, waiting, action, retry_limit,
+                                  retry_interval, retry_backoff, retry_max_interval)
+    SELECT a.id, (t.place - 1)::integer, t.body ->> 'role', t.body ->> 'key', t.body ->> 'queue', p.list, n.list,
+           cardinality(p.list), NULLIF((t.body -> 'action')::text, 'null')::json,
+           (t.body ->> 'retry_limit')::integer, (t.body ->> 'retry_interval')::double precision,
+           (t.body ->> 'retry_backoff')::double precision, (t.body ->> 'retry_max_interval')::double precision
+      FROM added a
+      JOIN loaded l ON l.digest = a.digest
+     CROSS JOIN LATERAL json_array_elements(l.body -> 'tasks') WITH ORDINALITY AS t (body, place)
+     CROSS JOIN LATERAL (SELECT ARRAY (SELECT json_array_elements_text(t.body -> 'previous')::integer)) AS p (list)
+     CROSS JOIN LATERAL (SELECT ARRAY (SELECT json_array_elements_text(t.body -> 'next')::integer)) AS n (list);
+
+    RETURN QUERY
+    SELECT l.place, d.id FROM loaded l JOIN definitions d ON d.digest = l.digest ORDER BY l.place;
+END $$;
+
+-- [{"project", "name", "identity", "trigger", "timezone", "catchup"}, …]: all schedules of the daemon. One seen for the
+-- first time begins now; one that was removed goes on from now; one that keeps its trigger keeps its phase. Schedules
+-- that are in no list any more are marked as removed, and stay for their history. Answers each, in the order given.
+CREATE FUNCTION register_schedules(p_schedules json)
+RETURNS TABLE (place integer, id bigint, anchor timestamptz, cursor timestamptz)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+BEGIN
+    CREATE TEMPORARY TABLE IF NOT EXISTS planned (place integer, project text, name text, identity text, trigger text,
+                                                  timezone text, catchup text) ON COMMIT DELETE ROWS;
+    DELETE FROM planned;
+    INSERT INTO planned
+    SELECT e.place, e.body ->> 'project', e.body ->> 'name', e.body ->> 'identity', e.body ->> 'trigger',
+           e.body ->> 'timezone', e.body ->> 'catchup'
+      FROM json_array_elements(p_schedules) WITH ORDINALITY AS e (body, place);
+
+    INSERT INTO schedules AS s (project, name, identity, trigger, timezone, catchup, anchor, cursor)
+    SELECT DISTINCT ON (p.project, p.name, p.identity)
+           p.project, p.name, p.identity, p.trigger, p.timezone, p.catchup, v_now, v_now
+      FROM planned p ORDER BY p.project, p.name, p.identity
+        ON CONFLICT (project, name, identity) DO UPDATE
+       SET anchor = CASE WHEN s.trigger = excluded.trigger THEN s.anchor ELSE v_now END,
+           cursor = CASE WHEN s.trigger = excluded.trigger AND s.timezone = excluded.timezone AND s.removed IS NULL
+                         THEN s.cursor ELSE greatest(s.cursor, v_now) END,
+           trigger = excluded.trigger, timezone = excluded.timezone, catchup = excluded.catchup, removed = NULL;
+    UPDATE schedules s SET removed = v_now
+     WHERE s.removed IS NULL
+       AND NOT EXISTS (SELECT 1 FROM planned p
+                        WHERE p.project = s.project AND p.name = s.name AND p.identity = s.identity);
+
+    RETURN QUERY
+    SELECT p.place, s.id, s.anchor, s.cursor
+      FROM planned p
+      JOIN schedules s ON s.project = p.project AND s.name = p.name AND s.identity = p.identity
+     ORDER BY p.place;
+END $$;
+
+-- Notes the good versions of a directory's files; `p_present` names every file that is there, good or not: what is
+-- known of others is forgotten.
+CREATE FUNCTION remember_files(p_host text, p_directory text, p_present text[], p_names text[], p_contents text[])
+RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM definition_files f
+     WHERE f.host = p_host AND f.directory = p_directory AND NOT f.name = ANY (p_present);
+    INSERT INTO definition_files AS f (host, directory, name, content)
+    SELECT p_host, p_directory, n.name, n.content FROM unnest(p_names, p_contents) AS n (name, content)
+     ORDER BY n.name
+        ON CONFLICT (host, directory, name) DO UPDATE SET content = excluded.content, loaded = clock_timestamp()
+     WHERE f.content <> excluded.content;
+END $$;

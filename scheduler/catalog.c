@@ -1,0 +1,434 @@
+#include "scheduler/catalog.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "scheduler/registration.h"
+
+/* Who waits for a load. */
+struct waiter {
+    struct waiter *next;
+    catalog_cb on_loaded;
+    void *context;
+};
+
+/* The generation that is in force, and the one that is being loaded. */
+struct generation {
+    struct definition_set *set;
+    struct catalog_entry *entries; /* one for each definition of the set, in its order */
+    struct definition_file *files;
+    int file_count;
+    char digest[17];
+};
+
+struct catalog {
+    struct catalog_options options;
+    struct generation now;
+    struct generation next;
+    int64_t loaded_us;
+    bool busy;
+    struct waiter *waiting; /* for the load under way */
+    struct waiter *later;   /* for the one after it */
+    uv_work_t work;
+    char **unsettled;                 /* names that are not read in the load under way */
+    struct error error;               /* of listing the directory */
+    struct definition_file *recalled; /* the last good files of an earlier life */
+    int recalled_count;
+    int registered; /* definitions of `next` whose ids are known, or asked for */
+    int chunk;      /* of the call under way: its first definition */
+};
+
+static void begin(struct catalog *catalog);
+
+/* --- generations
+ * -------------------------------------------------------------------------------------------- */
+
+static void generation_done(struct generation *generation)
+{
+    if (generation->set != NULL) {
+        for (int i = 0; generation->entries != NULL && i < generation->set->definition_count; i++)
+            free(generation->entries[i].schedules);
+        definition_set_free(generation->set);
+    }
+    free(generation->entries);
+    if (generation->files != NULL)
+        definition_files_free(generation->files, generation->file_count);
+    *generation = (struct generation){0};
+}
+
+/* FNV-1a: tells whether two daemons have the same files; no more is asked of it. */
+static void hash_bytes(uint64_t *hash, const char *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        *hash = (*hash ^ (unsigned char)bytes[i]) * UINT64_C(0x100000001b3);
+}
+
+static void compute_digest(struct generation *generation)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (int i = 0; i < generation->file_count; i++) {
+        const struct definition_file *file = &generation->files[i];
+        hash_bytes(&hash, file->name, strlen(file->name) + 1);
+        if (file->text != NULL)
+            hash_bytes(&hash, file->text, file->size);
+    }
+    snprintf(generation->digest, sizeof generation->digest, "%016llx", (unsigned long long)hash);
+}
+
+/* --- the end of a load
+ * -------------------------------------------------------------------------------------- */
+
+static void log_problems(const struct definition_set *set)
+{
+    char text[DEFINITION_PROBLEM_TEXT_SIZE];
+    for (int i = 0; i < set->warning_count; i++) {
+        definition_problem_format(&set->warnings[i], text);
+        log_warning("definition accepted with a warning", log_text("warning", text));
+    }
+    for (int i = 0; i < set->error_count; i++) {
+        definition_problem_format(&set->errors[i], text);
+        log_error("definition refused", log_text("error", text));
+    }
+}
+
+static void finish(struct catalog *catalog, const struct error *error)
+{
+    struct waiter *waiting = catalog->waiting;
+    catalog->waiting = NULL;
+    catalog->busy = false;
+    while (waiting != NULL) {
+        struct waiter *next = waiting->next;
+        waiting->on_loaded(waiting->context, error);
+        free(waiting);
+        waiting = next;
+    }
+    if (catalog->later != NULL && !catalog->busy) {
+        catalog->waiting = catalog->later;
+        catalog->later = NULL;
+        begin(catalog);
+    }
+}
+
+static void take_over(struct catalog *catalog)
+{
+    struct generation former = catalog->now;
+    catalog->now = catalog->next;
+    catalog->next = (struct generation){0};
+    catalog->loaded_us = store_now_us(catalog->options.store);
+    log_problems(catalog->now.set);
+    log_info("definitions loaded", log_int("definitions", catalog->now.set->definition_count),
+             log_int("files", catalog->now.file_count),
+             log_int("errors", catalog->now.set->error_count),
+             log_text("directory", catalog->options.directory));
+    catalog->options.on_change(catalog->options.context);
+    generation_done(&former);
+    finish(catalog, NULL);
+}
+
+/* The database refused: nothing of the new generation counts. */
+static void give_up(struct catalog *catalog, const struct pg_failure *failure)
+{
+    struct error error;
+    error_set(&error, -EIO, "the definitions could not be stored: %s", failure->text);
+    log_error("definitions not loaded", log_error_text(&error));
+    generation_done(&catalog->next);
+    finish(catalog, &error);
+}
+
+/* --- rows
+ * ---------------------------------------------------------------------------------------------------
+ */
+
+static const char *base_name(const char *name)
+{
+    const char *slash = strrchr(name, '/');
+    return slash == NULL ? name : slash + 1;
+}
+
+static void on_remembered(void *context, const struct pg_failure *failure)
+{
+    struct catalog *catalog = context;
+    if (failure != NULL)
+        log_error("the good versions of the definition files could not be kept for a restart",
+                  log_text("error", failure->text));
+    take_over(catalog);
+}
+
+static void remember_files(struct catalog *catalog)
+{
+    const struct generation *next = &catalog->next;
+    struct store_file *files = mem_new((size_t)next->file_count + 1, sizeof *files);
+    for (int i = 0; i < next->file_count; i++) {
+        bool good = next->set->files[i].state == DEFINITION_FILE_LOADED;
+        files[i] = (struct store_file){base_name(next->files[i].name),
+                                       good ? next->files[i].text : NULL, next->files[i].size};
+    }
+    store_remember_files(catalog->options.store, catalog->options.host, catalog->options.directory,
+                         files, next->file_count, on_remembered, catalog);
+    free(files);
+}
+
+static void on_schedule_row(void *context, int place, int64_t id, int64_t anchor_us,
+                            int64_t cursor_us)
+{
+    struct catalog *catalog = context;
+    for (int i = 0; i < catalog->next.set->definition_count; i++) {
+        int count = catalog->next.set->definitions[i]->schedule_count;
+        if (place < count) {
+            struct catalog_schedule *schedule = &catalog->next.entries[i].schedules[place];
+            schedule->id = id;
+            schedule->anchor_us = anchor_us;
+            schedule->cursor_us = cursor_us;
+            return;
+        }
+        place -= count;
+    }
+}
+
+static void on_schedules(void *context, const struct pg_failure *failure)
+{
+    struct catalog *catalog = context;
+    if (failure != NULL)
+        give_up(catalog, failure);
+    else
+        remember_files(catalog);
+}
+
+static void register_schedules(struct catalog *catalog)
+{
+    struct buffer json = {0};
+    registration_schedules(&json, catalog->next.set);
+    store_register_schedules(catalog->options.store, (struct json_span){json.data, json.size},
+                             on_schedule_row, on_schedules, catalog);
+    buffer_done(&json);
+}
+
+static void on_definition_row(void *context, int place, int64_t id)
+{
+    struct catalog *catalog = context;
+    catalog->next.entries[catalog->chunk + place].id = id;
+}
+
+static void register_definitions(struct catalog *catalog);
+
+static void on_definitions(void *context, const struct pg_failure *failure)
+{
+    struct catalog *catalog = context;
+    if (failure != NULL)
+        give_up(catalog, failure);
+    else
+        register_definitions(catalog);
+}
+
+/* One call for as many definitions as fit; it comes back here for the next ones. */
+static void register_definitions(struct catalog *catalog)
+{
+    const struct definition_set *set = catalog->next.set;
+    if (catalog->registered == set->definition_count) {
+        register_schedules(catalog);
+        return;
+    }
+    struct buffer json = {0};
+    catalog->chunk = catalog->registered;
+    catalog->registered = registration_definitions(&json, set, catalog->registered);
+    store_register_definitions(catalog->options.store, (struct json_span){json.data, json.size},
+                               on_definition_row, on_definitions, catalog);
+    buffer_done(&json);
+}
+
+static void make_entries(struct catalog *catalog)
+{
+    struct generation *next = &catalog->next;
+    next->entries = mem_new((size_t)next->set->definition_count + 1, sizeof *next->entries);
+    for (int i = 0; i < next->set->definition_count; i++) {
+        struct definition *definition = next->set->definitions[i];
+        struct catalog_entry *entry = &next->entries[i];
+        entry->definition = definition;
+        entry->schedules =
+            mem_new((size_t)definition->schedule_count + 1, sizeof *entry->schedules);
+        for (int k = 0; k < definition->schedule_count; k++)
+            entry->schedules[k].schedule = &definition->schedules[k];
+    }
+    catalog->registered = 0;
+    register_definitions(catalog);
+}
+
+/* --- files
+ * --------------------------------------------------------------------------------------------------
+ */
+
+static bool is_listed(char *const *names, const char *name)
+{
+    while (*names != NULL && strcmp(*names, name) != 0)
+        names++;
+    return *names != NULL;
+}
+
+/* A file in the middle of being written keeps the text that it had when it was read last. */
+static void keep_former(struct definition_file *file, const struct generation *former)
+{
+    for (int i = 0; i < former->file_count; i++) {
+        const struct definition_file *old = &former->files[i];
+        if (strcmp(old->name, file->name) != 0 || old->text == NULL)
+            continue;
+        free(file->text);
+        file->text = mem_text_n(old->text, old->size);
+        file->size = old->size;
+        file->error = (struct error){0};
+        return;
+    }
+    free(file->text);
+    file->text = NULL;
+    error_set(&file->error, -EAGAIN, "is being written; it is read when it is complete");
+}
+
+/* In the thread pool: touches only `next`, `error` and what does not change during a load. */
+static void read_and_compile(uv_work_t *work)
+{
+    struct catalog *catalog = work->data;
+    struct generation *next = &catalog->next;
+    catalog->error = (struct error){0};
+    if (definition_files_read(catalog->options.directory, &catalog->options.limits, &next->files,
+                              &next->file_count, &catalog->error) < 0)
+        return;
+    for (int i = 0; i < next->file_count; i++) {
+        if (is_listed(catalog->unsettled, base_name(next->files[i].name)))
+            keep_former(&next->files[i], &catalog->now);
+    }
+    free(catalog->unsettled);
+    catalog->unsettled = NULL;
+    struct definition_set *previous = catalog->now.set;
+    struct definition_set *recalled = NULL;
+    if (previous == NULL && catalog->recalled_count > 0)
+        previous = recalled = definitions_load_files(catalog->recalled, catalog->recalled_count,
+                                                     &catalog->options.limits, NULL);
+    next->set =
+        definitions_load_files(next->files, next->file_count, &catalog->options.limits, previous);
+    definition_set_free(recalled);
+    compute_digest(next);
+}
+
+static void on_compiled(uv_work_t *work, int status)
+{
+    struct catalog *catalog = work->data;
+    (void)status;
+    if (catalog->error.code != 0) {
+        log_error("definitions not loaded; what was loaded before stays",
+                  log_error_text(&catalog->error));
+        finish(catalog, &catalog->error);
+        return;
+    }
+    make_entries(catalog);
+}
+
+static void compile(struct catalog *catalog)
+{
+    catalog->work.data = catalog;
+    catalog->unsettled = catalog->options.unsettled(catalog->options.context);
+    uv_queue_work(catalog->options.loop, &catalog->work, read_and_compile, on_compiled);
+}
+
+static void on_recalled_file(void *context, const struct store_file *file)
+{
+    struct catalog *catalog = context;
+    catalog->recalled = mem_resize(catalog->recalled, (size_t)catalog->recalled_count + 1,
+                                   sizeof *catalog->recalled);
+    catalog->recalled[catalog->recalled_count++] = (struct definition_file){
+        .name = mem_format("%s/%s", base_name(catalog->options.directory), file->name),
+        .text = mem_text_n(file->text, file->size),
+        .size = file->size,
+    };
+}
+
+static void on_recalled(void *context, const struct pg_failure *failure)
+{
+    struct catalog *catalog = context;
+    if (failure != NULL)
+        log_error("the last good definition files could not be read back",
+                  log_text("error", failure->text));
+    compile(catalog);
+}
+
+static void begin(struct catalog *catalog)
+{
+    catalog->busy = true;
+    if (catalog->now.set == NULL && catalog->recalled == NULL)
+        store_recall_files(catalog->options.store, catalog->options.host,
+                           catalog->options.directory, on_recalled_file, on_recalled, catalog);
+    else
+        compile(catalog);
+}
+
+/* --- face
+ * ---------------------------------------------------------------------------------------------------
+ */
+
+struct catalog *catalog_new(const struct catalog_options *options)
+{
+    struct catalog *catalog = mem_new(1, sizeof *catalog);
+    catalog->options = *options;
+    return catalog;
+}
+
+void catalog_load(struct catalog *catalog, catalog_cb on_loaded, void *context)
+{
+    struct waiter *waiter = mem_new(1, sizeof *waiter);
+    *waiter = (struct waiter){NULL, on_loaded, context};
+    struct waiter **list = catalog->busy ? &catalog->later : &catalog->waiting;
+    waiter->next = *list;
+    *list = waiter;
+    if (!catalog->busy)
+        begin(catalog);
+}
+
+const struct catalog_entry *catalog_entries(const struct catalog *catalog, int *count)
+{
+    *count = catalog->now.set == NULL ? 0 : catalog->now.set->definition_count;
+    return catalog->now.entries;
+}
+
+static int compare_name(const void *fullname, const void *entry)
+{
+    return strcmp(fullname, ((const struct catalog_entry *)entry)->definition->fullname);
+}
+
+const struct catalog_entry *catalog_find(const struct catalog *catalog, const char *fullname)
+{
+    int count;
+    const struct catalog_entry *entries = catalog_entries(catalog, &count);
+    return count == 0 ? NULL
+                      : bsearch(fullname, entries, (size_t)count, sizeof *entries, compare_name);
+}
+
+const struct definition_set *catalog_set(const struct catalog *catalog)
+{
+    return catalog->now.set;
+}
+
+int64_t catalog_loaded_us(const struct catalog *catalog)
+{
+    return catalog->loaded_us;
+}
+
+const char *catalog_digest(const struct catalog *catalog)
+{
+    return catalog->now.digest;
+}
+
+bool catalog_busy(const struct catalog *catalog)
+{
+    return catalog->busy;
+}
+
+void catalog_free(struct catalog *catalog)
+{
+    if (catalog == NULL)
+        return;
+    generation_done(&catalog->now);
+    if (catalog->recalled != NULL)
+        definition_files_free(catalog->recalled, catalog->recalled_count);
+    free(catalog);
+}

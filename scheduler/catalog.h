@@ -1,0 +1,62 @@
+/* The catalog: the definitions that this daemon launches and fires, and how they are loaded and
+ * replaced.
+ *
+ * Files are read and compiled in the thread pool, their versions and schedules become rows, and
+ * then the whole catalog is replaced at once. A file with errors keeps its last good version, from
+ * memory or, after a restart, from the database.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "scheduler/definition_load.h"
+#include "store/store.h"
+
+struct catalog_schedule {
+    const struct definition_schedule *schedule;
+    int64_t id; /* in the database */
+    int64_t anchor_us;
+    int64_t cursor_us;
+};
+
+struct catalog_entry {
+    struct definition *definition;
+    int64_t id;                         /* of this version, in the database */
+    struct catalog_schedule *schedules; /* as many as the definition has */
+};
+
+struct catalog_options {
+    uv_loop_t *loop;
+    struct store *store;
+    const char *directory; /* outlives the catalog, like `host` */
+    const char *host;
+    struct definition_limits limits;
+    /* The names in the directory that are being written just now: their former versions stay. New
+     * memory, one block, NULL at the end. */
+    char **(*unsettled)(void *context);
+    /* The catalog was replaced. */
+    void (*on_change)(void *context);
+    void *context;
+};
+
+struct catalog *catalog_new(const struct catalog_options *options);
+
+/* Reads the directory anew. `on_loaded` gets an error only when the directory cannot be listed, and
+ * then nothing has changed. Calls that come while a load is under way share the next one. */
+typedef void (*catalog_cb)(void *context, const struct error *error);
+void catalog_load(struct catalog *catalog, catalog_cb on_loaded, void *context);
+
+/* Sorted by fullname. Valid until the next turn of the loop; hold the definition to keep it. */
+const struct catalog_entry *catalog_entries(const struct catalog *catalog, int *count);
+const struct catalog_entry *catalog_find(const struct catalog *catalog, const char *fullname);
+/* Errors, warnings and files of the last load; NULL before the first. */
+const struct definition_set *catalog_set(const struct catalog *catalog);
+int64_t catalog_loaded_us(const struct catalog *catalog);
+/* Of the names and contents of all files: equal on daemons with equal files. */
+const char *catalog_digest(const struct catalog *catalog);
+
+/* Not while a load is under way (see catalog_busy). */
+void catalog_free(struct catalog *catalog);
+bool catalog_busy(const struct catalog *catalog);

@@ -1,0 +1,150 @@
+/* The directory half of scheduler/definition_load.h: files into memory. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buffer.h"
+#include "scheduler/definition_load.h"
+
+static bool is_definition_file(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    return *name != '.' && dot && (strcmp(dot, ".yml") == 0 || strcmp(dot, ".yaml") == 0);
+}
+
+static int compare_files(const void *a, const void *b)
+{
+    return strcmp(((const struct definition_file *)a)->name,
+                  ((const struct definition_file *)b)->name);
+}
+
+/* The names, sorted; each file's is still without its directory. */
+static int list_files(const char *dir, struct definition_file **files, int *count,
+                      struct error *error)
+{
+    DIR *stream = opendir(dir);
+    if (!stream)
+        return error_set(error, -errno, "cannot read the directory '%s': %s", dir, strerror(errno));
+    struct definition_file *list = NULL;
+    int used = 0;
+    errno = 0;
+    for (struct dirent *entry; (entry = readdir(stream)); errno = 0) {
+        if (!is_definition_file(entry->d_name))
+            continue;
+        list = mem_resize(list, (size_t)used + 1, sizeof *list);
+        list[used++] = (struct definition_file){.name = mem_text(entry->d_name)};
+    }
+    int failure = errno;
+    closedir(stream);
+    if (failure) {
+        definition_files_free(list, used);
+        return error_set(error, -failure, "cannot read the directory '%s': %s", dir,
+                         strerror(failure));
+    }
+    if (used)
+        qsort(list, (size_t)used, sizeof *list, compare_files);
+    *files = list;
+    *count = used;
+    return 0;
+}
+
+/* O_NONBLOCK, so that a FIFO cannot hold the loader up. */
+static int open_regular(const char *path, struct error *error)
+{
+    struct stat status;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &status) < 0) {
+        int failure = errno;
+        if (fd >= 0)
+            close(fd);
+        return error_set(error, -failure, "cannot be read: %s", strerror(failure));
+    }
+    if (S_ISREG(status.st_mode))
+        return fd;
+    close(fd);
+    return error_set(error, -EINVAL, "is no regular file");
+}
+
+/* Reads up to one byte more than the limit, to see that there is more. */
+static int read_content(int fd, size_t max_bytes, struct buffer *content, struct error *error)
+{
+    while (content->size <= max_bytes) {
+        char *room = buffer_reserve(content, max_bytes + 1 - content->size);
+        ssize_t n = read(fd, room, max_bytes + 1 - content->size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return error_set(error, -errno, "cannot be read: %s", strerror(errno));
+        if (n == 0)
+            return 0;
+        content->size += (size_t)n;
+    }
+    return error_set(error, -EFBIG, "is larger than %zu bytes", max_bytes);
+}
+
+static void read_file(struct definition_file *file, const char *path, size_t max_bytes)
+{
+    struct buffer content = {0};
+    int fd = open_regular(path, &file->error);
+    if (fd >= 0 && read_content(fd, max_bytes, &content, &file->error) == 0) {
+        file->size = content.size;
+        file->text = buffer_take(&content);
+    }
+    if (fd >= 0)
+        close(fd);
+    buffer_done(&content);
+}
+
+/* The last part of the path as it was given; `.` and the like have to be looked up. New memory. */
+static char *base_name(const char *dir)
+{
+    size_t end = strlen(dir);
+    while (end > 0 && dir[end - 1] == '/')
+        end--;
+    size_t start = end;
+    while (start > 0 && dir[start - 1] != '/')
+        start--;
+    char *name = mem_text_n(dir + start, end - start);
+    if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
+        return name;
+    char *resolved = realpath(dir, NULL);
+    if (resolved) {
+        free(name);
+        name = mem_text(strrchr(resolved, '/') + 1);
+        free(resolved);
+    }
+    return name;
+}
+
+int definition_files_read(const char *dir, const struct definition_limits *limits,
+                          struct definition_file **files, int *count, struct error *error)
+{
+    int status = list_files(dir, files, count, error);
+    if (status < 0)
+        return status;
+    char *base = base_name(dir);
+    for (int i = 0; i < *count; i++) {
+        struct definition_file *file = &(*files)[i];
+        char *path = mem_format("%s/%s", dir, file->name);
+        char *name = mem_format("%s/%s", base, file->name);
+        read_file(file, path, limits->max_bytes);
+        free(file->name);
+        free(path);
+        file->name = name;
+    }
+    free(base);
+    return 0;
+}
+
+void definition_files_free(struct definition_file *files, int count)
+{
+    for (int i = 0; i < count; i++) {
+        free(files[i].name);
+        free(files[i].text);
+    }
+    free(files);
+}

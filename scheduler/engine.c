@@ -1,0 +1,368 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "scheduler/engine_internal.h"
+
+/* After a claim that skipped workflows which another transaction held. */
+#define AGAIN_MS 10
+/* Hints to other daemons: at most ten a second, since NOTIFY takes a lock that the whole cluster
+ * shares. */
+#define HINT_US 100000
+/* Attempts to stop that were not claimed yet as far as this daemon knows: more than this many at a
+ * time are left to the heartbeat. */
+#define EARLY_MAX 1024
+/* How long the database may take for the last ends when the daemon stops. */
+#define LAST_ENDS_MS 10000
+
+bool engine_accepts(const struct engine *engine)
+{
+    return engine->started && !engine->stopping && !engine->draining && !engine->rebirth &&
+           node_lease_holds(engine);
+}
+
+static int free_slots(const struct engine *engine)
+{
+    int slots = engine->options.node.slots - engine->running - engine->reserved;
+    return slots > 0 ? slots : 0;
+}
+
+/* --- claiming
+ * -----------------------------------------------------------------------------------------------
+ */
+
+struct claim {
+    struct engine *engine;
+    int slots;
+    int running; /* before */
+};
+
+static void on_claimed(void *context, const struct pg_failure *failure)
+{
+    struct claim *claim = context;
+    struct engine *engine = claim->engine;
+    engine->claiming = false;
+    engine->backlog = failure == NULL && engine->running - claim->running >= claim->slots;
+    free(claim);
+    engine_claim(engine);
+}
+
+void engine_claim(struct engine *engine)
+{
+    int slots = free_slots(engine);
+    if (engine->claiming || slots == 0 || !engine_accepts(engine) ||
+        !(engine->ready || engine->backlog))
+        return;
+    struct claim *claim = mem_new(1, sizeof *claim);
+    *claim = (struct claim){engine, slots, engine->running};
+    engine->claiming = true;
+    engine->ready = false;
+    engine->reserved += slots;
+    store_claim(engine->options.store, slots, on_claimed, claim);
+}
+
+static void on_poll(uv_timer_t *timer)
+{
+    struct engine *engine = timer->data;
+    engine->ready = true;
+    engine_claim(engine);
+}
+
+void engine_claim_soon(struct engine *engine, int delay_ms)
+{
+    uv_timer_start(&engine->again, on_poll, (uint64_t)delay_ms, 0);
+}
+
+static void on_hint(void *context)
+{
+    struct engine *engine = context;
+    node_beat(engine);
+    engine->ready = true;
+    engine_claim(engine);
+}
+
+static int on_reserve(void *context, int own)
+{
+    struct engine *engine = context;
+    if (engine->backlog || !engine_accepts(engine))
+        return 0;
+    int slots = free_slots(engine);
+    engine->reserved += slots;
+    return own + slots;
+}
+
+static void on_release(void *context, int count)
+{
+    struct engine *engine = context;
+    engine->reserved -= count;
+    if (engine->ready || engine->backlog)
+        engine_claim_soon(engine, 0);
+}
+
+static void hint_others(struct engine *engine)
+{
+    int64_t now_us = clock_mono_us();
+    if (now_us - engine->hinted_us < HINT_US)
+        return;
+    engine->hinted_us = now_us;
+    store_hint(engine->options.store);
+}
+
+/* --- answers
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* A cancel can be answered before the launch that claimed: their connections differ. */
+static void stop_early(struct engine *engine, const struct answer *answer)
+{
+    if (engine->early_count == EARLY_MAX)
+        return;
+    if (engine->early == NULL)
+        engine->early = mem_new(EARLY_MAX, sizeof *engine->early);
+    engine->early[engine->early_count++] =
+        (struct store_held){answer->workflow, answer->position, answer->attempt};
+}
+
+static bool stopped_early(struct engine *engine, const struct answer *claimed)
+{
+    for (int i = 0; i < engine->early_count; i++) {
+        const struct store_held *early = &engine->early[i];
+        if (id_compare(&early->workflow, &claimed->workflow) == 0 &&
+            early->position == claimed->position && early->attempt == claimed->attempt) {
+            engine->early[i] = engine->early[--engine->early_count];
+            return true;
+        }
+    }
+    return false;
+}
+
+static void on_stop(struct engine *engine, const struct answer *answer)
+{
+    struct run *run = run_find(engine, &answer->workflow, answer->position, answer->attempt);
+    if (run != NULL)
+        run_stop(run, STOP_CANCELED);
+    else if (id_compare(&answer->node, &engine->options.node.id) == 0)
+        stop_early(engine, answer);
+    else
+        hint_others(engine);
+}
+
+static void on_claimed_task(struct engine *engine, const struct answer *answer)
+{
+    if (run_find(engine, &answer->workflow, answer->position, answer->attempt) != NULL)
+        return; /* a repeated batch names it again */
+    run_begin(engine, answer);
+    if (engine->early_count > 0 && stopped_early(engine, answer))
+        run_stop(run_find(engine, &answer->workflow, answer->position, answer->attempt),
+                 STOP_CANCELED);
+}
+
+static void on_ended(struct engine *engine, const struct answer *answer)
+{
+    engine->stats.workflows_ended++;
+    log_info("workflow ended", log_id("workflow", &answer->workflow),
+             log_text("project", answer->project), log_text("name", answer->name),
+             log_text("status", answer->status), log_text("reason", answer->reason));
+}
+
+static void on_left(struct engine *engine)
+{
+    engine->ready = true;
+    if (free_slots(engine) == 0)
+        hint_others(engine);
+    else
+        engine_claim_soon(engine, 0);
+}
+
+static void on_dead(struct engine *engine, const struct answer *answer)
+{
+    if (id_compare(&answer->node, &engine->options.node.id) == 0) {
+        node_is_dead(engine);
+        return;
+    }
+    log_warning("node declared dead: its heartbeat was overdue; its attempts end as node_lost",
+                log_id("node", &answer->node));
+}
+
+static void on_answer(void *context, const struct answer *answer)
+{
+    struct engine *engine = context;
+    struct run *run;
+    switch (answer->kind) {
+    case ANSWER_CLAIMED:
+        on_claimed_task(engine, answer);
+        break;
+    case ANSWER_ENDED:
+        on_ended(engine, answer);
+        break;
+    case ANSWER_STOP:
+        on_stop(engine, answer);
+        break;
+    case ANSWER_LOST:
+        run = run_find(engine, &answer->workflow, answer->position, answer->attempt);
+        if (run != NULL)
+            run_stop(run, STOP_FENCED);
+        break;
+    case ANSWER_ROOM:
+        store_admit(engine->options.store, answer->project, answer->name, NULL, NULL);
+        break;
+    case ANSWER_LEFT:
+        on_left(engine);
+        break;
+    case ANSWER_SKIPPED:
+        engine_claim_soon(engine, AGAIN_MS);
+        break;
+    case ANSWER_DEAD:
+        on_dead(engine, answer);
+        break;
+    default: /* what concerns one caller went to it */
+        break;
+    }
+}
+
+/* --- life
+ * ---------------------------------------------------------------------------------------------------
+ */
+
+struct engine *engine_new(const struct engine_options *options)
+{
+    struct engine *engine = mem_new(1, sizeof *engine);
+    engine->options = *options;
+    uv_timer_t *const timers[] = {&engine->poll, &engine->again, &engine->heartbeat,
+                                  &engine->deadline};
+    for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
+        uv_timer_init(options->loop, timers[i]);
+        timers[i]->data = engine;
+    }
+    store_set_events(options->store, &(struct store_events){.reserve = on_reserve,
+                                                            .release = on_release,
+                                                            .on_answer = on_answer,
+                                                            .on_hint = on_hint,
+                                                            .context = engine});
+    return engine;
+}
+
+void engine_start(struct engine *engine, void (*on_started)(void *context), void *context)
+{
+    engine->on_started = on_started;
+    engine->started_context = context;
+    uv_timer_start(&engine->poll, on_poll, (uint64_t)engine->options.poll_ms,
+                   (uint64_t)engine->options.poll_ms);
+    node_start(engine);
+}
+
+void engine_set_digest(struct engine *engine, const char *digest)
+{
+    snprintf(engine->digest, sizeof engine->digest, "%s", digest);
+}
+
+static void report_stopped(struct engine *engine)
+{
+    void (*on_stopped)(void *) = engine->on_stopped;
+    if (on_stopped == NULL)
+        return;
+    engine->on_stopped = NULL;
+    uv_timer_stop(&engine->deadline);
+    uv_timer_stop(&engine->heartbeat);
+    on_stopped(engine->stopped_context);
+}
+
+static void on_stop_beat(void *context, const struct pg_failure *failure)
+{
+    (void)failure;
+    report_stopped(context);
+}
+
+void engine_check_stopped(struct engine *engine)
+{
+    if (!engine->stopping || engine->running > 0 || engine->on_stopped == NULL)
+        return;
+    store_heartbeat(engine->options.store, "stopped", engine->digest, NULL, 0, on_stop_beat,
+                    engine);
+}
+
+static void on_ends_overdue(uv_timer_t *timer)
+{
+    struct engine *engine = timer->data;
+    log_error("the database did not take the last results in time; their attempts will end as "
+              "node_lost",
+              log_int("attempts", engine->running));
+    report_stopped(engine);
+}
+
+static void on_grace_over(uv_timer_t *timer)
+{
+    struct engine *engine = timer->data;
+    if (engine->running > 0 && !engine->grace_over)
+        log_warning("stopping the tasks that still run", log_int("tasks", engine->running));
+    engine->grace_over = true;
+    run_stop_waiting(engine, STOP_NODE_STOPPING);
+    executor_stop_all(engine->options.executor, STOP_NODE_STOPPING);
+    int64_t longest_ms = LAST_ENDS_MS;
+    for (struct run *run = engine->runs; run != NULL; run = run->hh.next) {
+        if (run->spec.grace_ms + LAST_ENDS_MS > longest_ms)
+            longest_ms = run->spec.grace_ms + LAST_ENDS_MS;
+    }
+    uv_timer_start(&engine->deadline, on_ends_overdue, (uint64_t)longest_ms, 0);
+}
+
+void engine_stop(struct engine *engine, int64_t grace_ms, void (*on_stopped)(void *context),
+                 void *context)
+{
+    engine->stopping = true;
+    engine->on_stopped = on_stopped;
+    engine->stopped_context = context;
+    uv_timer_stop(&engine->poll);
+    uv_timer_stop(&engine->again);
+    if (!engine->started) {
+        report_stopped(engine);
+        return;
+    }
+    if (engine->running > 0)
+        log_info("waiting for running tasks", log_int("tasks", engine->running),
+                 log_int("grace_ms", grace_ms));
+    uv_timer_start(&engine->deadline, on_grace_over, (uint64_t)grace_ms, 0);
+    engine_check_stopped(engine);
+}
+
+void engine_hurry(struct engine *engine)
+{
+    if (!engine->grace_over)
+        on_grace_over(&engine->deadline);
+    executor_kill_all(engine->options.executor, STOP_NODE_STOPPING);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct engine *engine = handle->data;
+    if (--engine->handles_left > 0)
+        return;
+    void (*on_closed)(void *) = engine->on_closed;
+    void *context = engine->closed_context;
+    free(engine->early);
+    free(engine);
+    on_closed(context);
+}
+
+void engine_close(struct engine *engine, void (*on_closed)(void *context), void *context)
+{
+    engine->on_closed = on_closed;
+    engine->closed_context = context;
+    uv_timer_t *const timers[] = {&engine->poll, &engine->again, &engine->heartbeat,
+                                  &engine->deadline};
+    engine->handles_left = sizeof timers / sizeof *timers;
+    for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
+        uv_close((uv_handle_t *)timers[i], on_handle_closed);
+}
+
+struct engine_stats engine_stats(const struct engine *engine)
+{
+    struct engine_stats stats = engine->stats;
+    stats.node = engine->options.node.id;
+    stats.slots = engine->options.node.slots;
+    stats.running = engine->running;
+    stats.backlog = engine->backlog;
+    stats.draining = engine->draining || engine->stopping;
+    return stats;
+}

@@ -1,0 +1,77 @@
+/* What the files that make up the engine share. */
+#pragma once
+
+#include <uthash.h>
+
+#include "base/memory.h"
+#include "scheduler/action.h"
+#include "scheduler/engine.h"
+
+/* An attempt that this node holds: from its claim until its end is committed. */
+struct run {
+    struct engine *engine;
+    struct store_held held; /* the key in engine->runs; padding zeroed */
+    struct store_finish finish;
+    struct attempt *attempt; /* NULL before its start and after its end */
+    struct arena arena;      /* what it was started with; emptied at its end */
+    struct attempt_spec spec;
+    struct json_span input;
+    struct action_retry retry;
+    char *result;
+    uv_timer_t *later; /* waits for room for a process */
+    UT_hash_handle hh;
+};
+
+struct engine {
+    struct engine_options options;
+    struct run *runs;
+    int running;  /* slots taken: runs */
+    int reserved; /* slots that calls under way may fill */
+    bool claiming;
+    bool backlog; /* the last claim came back full */
+    bool ready;   /* something was left unclaimed by another call */
+    bool started;
+    bool stopping;
+    bool draining;
+    uv_timer_t poll;
+    uv_timer_t again; /* a claim that had to skip workflows is repeated soon */
+    uv_timer_t heartbeat;
+    uv_timer_t deadline; /* of stopping */
+    int64_t renewed_us;  /* boot-time clock: when the last answered heartbeat was sent */
+    int64_t hinted_us;   /* monotonic */
+    char digest[80];
+    struct store_held *early; /* attempts to stop whose claim has not been heard of yet */
+    int early_count;
+    bool grace_over;
+    bool rebirth;
+    void (*on_started)(void *context);
+    void *started_context;
+    void (*on_stopped)(void *context);
+    void *stopped_context;
+    void (*on_closed)(void *context);
+    void *closed_context;
+    int handles_left;
+    struct engine_stats stats;
+};
+
+/* Slots are free and claims are allowed. */
+bool engine_accepts(const struct engine *engine);
+/* Claims if there is room and a reason. */
+void engine_claim(struct engine *engine);
+/* The same once the callback under way, and all that it brings, is over. */
+void engine_claim_soon(struct engine *engine, int delay_ms);
+void engine_check_stopped(struct engine *engine);
+
+/* A claimed task begins. */
+void run_begin(struct engine *engine, const struct answer *claimed);
+struct run *run_find(struct engine *engine, const struct id *workflow, int position, int attempt);
+void run_stop(struct run *run, enum stop_reason why);
+/* Ends every attempt that still waits for room. */
+void run_stop_waiting(struct engine *engine, enum stop_reason why);
+
+void node_start(struct engine *engine);
+/* The node was declared dead: everything stops, then it registers as a new one. */
+void node_is_dead(struct engine *engine);
+void node_beat(struct engine *engine);
+/* The lease has not run out, by a clock that counts suspend. */
+bool node_lease_holds(const struct engine *engine);

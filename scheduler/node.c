@@ -1,0 +1,135 @@
+/* This daemon as a node: its row, its heartbeat, and what it learns from it. */
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "scheduler/engine_internal.h"
+
+/* Claims stop before others may declare the node dead: at this part of the lease. */
+#define LEASE_PERCENT 80
+/* Longer than any node has been dead: only what the state directory's lock proves dead is reaped.
+ */
+#define NOBODY_MS (INT64_C(100) * 365 * 86400 * 1000)
+
+bool node_lease_holds(const struct engine *engine)
+{
+    return clock_boot_us() - engine->renewed_us <
+           engine->options.lease_ms * 1000 * LEASE_PERCENT / 100;
+}
+
+/* --- beginning
+ * ---------------------------------------------------------------------------------------------- */
+
+static void on_heartbeat(uv_timer_t *timer)
+{
+    node_beat(timer->data);
+}
+
+static void on_past_reaped(void *context, const struct pg_failure *failure)
+{
+    struct engine *engine = context;
+    if (failure != NULL)
+        log_error("the attempts of an earlier daemon could not be ended yet",
+                  log_text("error", failure->text));
+    if (engine->on_started != NULL) {
+        void (*on_started)(void *) = engine->on_started;
+        engine->on_started = NULL;
+        on_started(engine->started_context);
+    }
+    engine->ready = true;
+    engine_claim(engine);
+}
+
+static void on_registered(void *context, const struct pg_failure *failure)
+{
+    struct engine *engine = context;
+    if (failure != NULL) {
+        log_error("this node could not be registered; trying again with the next heartbeat",
+                  log_text("error", failure->text));
+        engine->rebirth = true;
+        return;
+    }
+    engine->started = true;
+    engine->rebirth = false;
+    log_info("node registered", log_id("node", &engine->options.node.id));
+    store_reap(engine->options.store, NOBODY_MS, on_past_reaped, engine);
+}
+
+static void register_node(struct engine *engine)
+{
+    engine->options.node.id = id_random();
+    engine->renewed_us = clock_boot_us();
+    store_register_node(engine->options.store, &engine->options.node, on_registered, engine);
+}
+
+void node_start(struct engine *engine)
+{
+    uv_timer_start(&engine->heartbeat, on_heartbeat, (uint64_t)engine->options.heartbeat_ms,
+                   (uint64_t)engine->options.heartbeat_ms);
+    register_node(engine);
+}
+
+/* --- heartbeat
+ * ---------------------------------------------------------------------------------------------- */
+
+struct beat {
+    struct engine *engine;
+    int64_t sent_us; /* boot-time clock */
+};
+
+static void on_beat(void *context, const struct pg_failure *failure)
+{
+    struct beat *beat = context;
+    struct engine *engine = beat->engine;
+    if (failure == NULL) {
+        bool lapsed = !node_lease_holds(engine);
+        engine->renewed_us = beat->sent_us;
+        if (engine->reserved == 0)
+            engine->early_count = 0; /* what was claimed is known by now */
+        if (lapsed)
+            log_info("lease renewed; claiming again");
+    }
+    free(beat);
+}
+
+/* A daemon whose own connection was broken may have missed the others' heartbeats, so it waits a
+ * whole lease. */
+static bool may_reap(const struct engine *engine)
+{
+    int64_t since_us = store_up_since_us(engine->options.store);
+    return since_us != 0 && clock_boot_us() - since_us > engine->options.lease_ms * 1000;
+}
+
+void node_beat(struct engine *engine)
+{
+    if (engine->rebirth && engine->running == 0) {
+        register_node(engine);
+        return;
+    }
+    if (!engine->started || engine->rebirth)
+        return;
+    struct store_held *held = mem_new((size_t)engine->running + 1, sizeof *held);
+    int count = 0;
+    for (struct run *run = engine->runs; run != NULL; run = run->hh.next)
+        held[count++] = run->held;
+    struct beat *beat = mem_new(1, sizeof *beat);
+    *beat = (struct beat){engine, clock_boot_us()};
+    store_heartbeat(engine->options.store, engine->draining ? "draining" : "active", engine->digest,
+                    held, count, on_beat, beat);
+    free(held);
+    store_measure_clock(engine->options.store);
+    if (may_reap(engine))
+        store_reap(engine->options.store, engine->options.lease_ms, NULL, NULL);
+}
+
+void node_is_dead(struct engine *engine)
+{
+    if (engine->rebirth)
+        return;
+    log_error("another daemon has declared this node dead; stopping its tasks and beginning anew",
+              log_id("node", &engine->options.node.id));
+    engine->rebirth = true;
+    struct run *run, *next;
+    HASH_ITER(hh, engine->runs, run, next)
+    run_stop(run, STOP_FENCED);
+}

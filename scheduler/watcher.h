@@ -1,0 +1,30 @@
+/* The watcher: sees that definition files changed, and when they have settled.
+ *
+ * A file that is renamed into place is complete: the change is reported at once. One that is
+ * written in place is reported when it has been closed and nothing more has happened for SETTLE_MS;
+ * until it is closed it is unsettled, and nobody should read it. A directory that vanishes changes
+ * nothing; it is watched again when it is back.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <uv.h>
+
+#include "base/error.h"
+
+struct watcher;
+
+struct watcher_options {
+    uv_loop_t *loop;
+    const char *directory; /* outlives the watcher */
+    void (*on_change)(void *context);
+    void *context;
+};
+
+/* Fails when the kernel has no watches left (fs.inotify.max_user_instances). */
+int watcher_new(const struct watcher_options *options, struct watcher **watcher,
+                struct error *error);
+/* The names in the directory that somebody is in the middle of writing: one block of new memory,
+ * NULL at the end. */
+char **watcher_unsettled(const struct watcher *watcher);
+void watcher_close(struct watcher *watcher, void (*on_closed)(void *context), void *context);

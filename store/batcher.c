@@ -1,0 +1,207 @@
+#include "store/batcher.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+
+#define DEFAULT_MAX_ITEMS 1000
+#define DEFAULT_MAX_BYTES (8u << 20)
+
+/* Halving leaves at most one part for each level, so this is enough for batches of 2^31 items. */
+#define MAX_PARTS 32
+
+/* Items that go in one statement. */
+struct part {
+    struct batch_item *items;
+    int n;
+};
+
+/* One batch under way: the part on top was sent, those below wait behind it. Idle when there is
+ * none. */
+struct lane {
+    struct batcher *batcher;
+    struct pg_link *link;
+    struct part parts[MAX_PARTS];
+    int count;
+};
+
+struct batcher {
+    struct batcher_options options;
+    struct batch_item *first;
+    struct batch_item **last; /* where the next item is linked in */
+    int waiting;
+    int under_way;
+    bool stopped;
+    struct pg_params params;
+    struct lane lanes[];
+};
+
+static void on_reply(void *context, const struct pg_rows *rows, const struct pg_failure *failure);
+
+static void send_top(struct lane *lane)
+{
+    struct batcher *batcher = lane->batcher;
+    const struct part *top = &lane->parts[lane->count - 1];
+    struct id batch = id_random();
+
+    pg_params_clear(&batcher->params);
+    batcher->options.build(batcher->options.context, top->items, top->n, &batcher->params, &batch);
+    batcher->options.send(lane->link, &batcher->options.call, &batcher->params, on_reply, lane);
+}
+
+/* Cuts the waiting list after as many items as one batch may hold, at least one. */
+static struct part take_part(struct batcher *batcher)
+{
+    struct part part = {.items = batcher->first, .n = 1};
+    struct batch_item *end = batcher->first;
+    size_t bytes = end->bytes;
+
+    while (end->next != NULL && part.n < batcher->options.max_items &&
+           bytes + end->next->bytes <= batcher->options.max_bytes) {
+        end = end->next;
+        bytes += end->bytes;
+        part.n++;
+    }
+    batcher->first = end->next;
+    if (batcher->first == NULL)
+        batcher->last = &batcher->first;
+    end->next = NULL;
+    batcher->waiting -= part.n;
+    batcher->under_way += part.n;
+    return part;
+}
+
+static void send_waiting(struct batcher *batcher)
+{
+    for (int i = 0; i < batcher->options.lanes && batcher->first != NULL; i++) {
+        struct lane *lane = &batcher->lanes[i];
+        if (lane->count > 0)
+            continue;
+        lane->parts[lane->count++] = take_part(batcher);
+        send_top(lane);
+    }
+}
+
+/* The first half goes first. */
+static void halve_top(struct lane *lane)
+{
+    struct part *top = &lane->parts[lane->count - 1];
+    struct part half = {.items = top->items, .n = top->n / 2};
+    struct batch_item *end = top->items;
+
+    for (int i = 1; i < half.n; i++)
+        end = end->next;
+    top->items = end->next;
+    top->n -= half.n;
+    end->next = NULL;
+    lane->parts[lane->count++] = half;
+}
+
+static void fail_part(struct batcher *batcher, struct part part, const struct pg_failure *failure)
+{
+    batcher->under_way -= part.n;
+    while (part.items != NULL) {
+        struct batch_item *item = part.items;
+        part.items = item->next; /* the item may be gone after the call */
+        batcher->options.failed(batcher->options.context, item, failure);
+    }
+}
+
+static void end_part(struct batcher *batcher, struct part part, const struct pg_rows *rows,
+                     const struct pg_failure *failure)
+{
+    if (failure != NULL) {
+        fail_part(batcher, part, failure);
+        return;
+    }
+    batcher->under_way -= part.n;
+    batcher->options.done(batcher->options.context, part.items, part.n, rows);
+}
+
+/* The lane is busy until the callbacks have run, so that what they add goes with the next batch. */
+static void on_reply(void *context, const struct pg_rows *rows, const struct pg_failure *failure)
+{
+    struct lane *lane = context;
+    struct batcher *batcher = lane->batcher;
+    struct part *top = &lane->parts[lane->count - 1];
+
+    if (failure != NULL && failure->class == PG_DATA && top->n > 1 && !batcher->stopped) {
+        halve_top(lane);
+        send_top(lane);
+        return;
+    }
+    end_part(batcher, *top, rows, failure);
+    if (batcher->stopped && lane->count > 1) {
+        struct pg_failure stopped;
+        pg_failure_set(&stopped, PG_AWAY, "the daemon is stopping");
+        while (--lane->count > 0)
+            fail_part(batcher, lane->parts[lane->count - 1], &stopped);
+        return;
+    }
+    lane->count--;
+    if (lane->count > 0)
+        send_top(lane);
+    if (!batcher->stopped)
+        send_waiting(batcher);
+}
+
+struct batcher *batcher_new(const struct batcher_options *options)
+{
+    int lanes = options->lanes > 0 ? options->lanes : 1;
+    struct batcher *batcher =
+        mem_new(1, sizeof(*batcher) + (size_t)lanes * sizeof(batcher->lanes[0]));
+
+    batcher->options = *options;
+    batcher->options.lanes = lanes;
+    if (options->max_items <= 0)
+        batcher->options.max_items = DEFAULT_MAX_ITEMS;
+    if (options->max_bytes == 0)
+        batcher->options.max_bytes = DEFAULT_MAX_BYTES;
+    if (options->send == NULL)
+        batcher->options.send = pg_send;
+    batcher->last = &batcher->first;
+    for (int i = 0; i < lanes; i++) {
+        batcher->lanes[i].batcher = batcher;
+        batcher->lanes[i].link = options->links[i];
+    }
+    return batcher;
+}
+
+void batcher_add(struct batcher *batcher, struct batch_item *item)
+{
+    item->next = NULL;
+    *batcher->last = item;
+    batcher->last = &item->next;
+    batcher->waiting++;
+    if (!batcher->stopped)
+        send_waiting(batcher);
+}
+
+int batcher_waiting(const struct batcher *batcher)
+{
+    return batcher->waiting;
+}
+
+int batcher_open_items(const struct batcher *batcher)
+{
+    return batcher->waiting + batcher->under_way;
+}
+
+struct batch_item *batcher_stop(struct batcher *batcher)
+{
+    struct batch_item *items = batcher->first;
+    batcher->stopped = true;
+    batcher->first = NULL;
+    batcher->last = &batcher->first;
+    batcher->waiting = 0;
+    return items;
+}
+
+void batcher_free(struct batcher *batcher)
+{
+    if (batcher == NULL)
+        return;
+    pg_params_done(&batcher->params);
+    free(batcher);
+}

@@ -1,0 +1,91 @@
+/* One connection to PostgreSQL on the loop, in pipeline mode, that comes back by itself.
+ *
+ * A link connects in the thread pool, prepares the statements of its table there, and then belongs
+ * to the loop. Requests are sent as they come, each its own transaction that ends with its own
+ * Sync; replies come in the order of sending, after the commit. When the connection is lost, or a
+ * reply is overdue, the link takes another connection, after 50 ms at first and at most 2 s later
+ * on, for ever. An idle link asks `SELECT 1` now and then, so that it knows.
+ *
+ * Every request ends with exactly one call of its callback, never before pg_send has returned.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/error.h"
+#include "store/pg_failure.h"
+#include "store/pg_params.h"
+#include "store/pg_rows.h"
+
+struct pg_statement {
+    const char *name;
+    const char *sql;
+    int repeat_parameter; /* the bool $n that becomes true when a request is sent again; 0: none */
+    enum pg_type types[PG_MAX_PARAMS + 1]; /* of $1, $2, …; ends with 0 */
+};
+
+struct pg_link;
+
+struct pg_link_options {
+    uv_loop_t *loop;
+    const char *conninfo;                  /* a libpq URI or connection string; copied */
+    const struct pg_statement *statements; /* outlives the link; may be NULL */
+    int statement_count;
+    const char *const *channels; /* to LISTEN on, NULL at the end; outlives the link; may be NULL */
+    int reply_timeout_ms;        /* a reply later than this replaces the connection; 0: 10 s */
+    int ping_period_ms;          /* an idle link asks `SELECT 1` this often; 0: 5 s */
+
+    /* The callbacks may be NULL. `ensure` runs in a worker thread before each attempt to connect,
+     * perhaps in several links' workers at once; a failure counts as a failed attempt. */
+    int (*ensure)(void *context, struct error *error);
+    /* The link came up; or it was lost or could not be made (once an outage, with the reason). */
+    void (*on_state)(void *context, struct pg_link *link, bool up, const char *reason);
+    void (*on_notify)(void *context, const char *channel, const char *payload);
+    void *context;
+};
+
+/* Begins to connect; never fails: see on_state. */
+struct pg_link *pg_link_open(const struct pg_link_options *options);
+
+enum pg_send_flags {
+    /* Safe to send twice: kept when the connection is lost or the failure is PG_RETRY or
+     * PG_RESOURCE, and sent again after a pause until its deadline. */
+    PG_REPEATABLE = 1,
+    /* May wait for a link that is down. Without it such a request fails with PG_AWAY. */
+    PG_WAIT = 2,
+};
+
+struct pg_call {
+    int statement; /* index in the link's table */
+    unsigned flags;
+    int deadline_ms; /* for all sendings together; 0: none but the link's reply timeout for each */
+};
+
+/* One of `rows` and `failure` is NULL. Both are valid until the callback returns. */
+typedef void (*pg_reply_cb)(void *context, const struct pg_rows *rows,
+                            const struct pg_failure *failure);
+
+/* Takes the bytes of `params` (NULL where there are none) and leaves it empty. Not after
+ * pg_link_close. */
+void pg_send(struct pg_link *link, const struct pg_call *call, struct pg_params *params,
+             pg_reply_cb on_reply, void *context);
+
+struct pg_link_stats {
+    bool up;
+    int waiting;   /* requests not sent yet, or to be sent again */
+    int in_flight; /* requests whose reply has not come */
+    uint64_t sent;
+    uint64_t replies;
+    uint64_t reconnects; /* connections made after the first */
+    int64_t up_since_us; /* clock_boot_us(), valid while up */
+    char last_error[512];
+};
+const struct pg_link_stats *pg_link_stats(const struct pg_link *link);
+
+/* Calls back once no request is waiting or in flight. One drain at a time. */
+void pg_link_drain(struct pg_link *link, void (*on_drained)(void *context), void *context);
+/* Fails what is still there with PG_AWAY, gives the connection up, and frees the link right after
+ * on_closed (may be NULL). */
+void pg_link_close(struct pg_link *link, void (*on_closed)(void *context), void *context);

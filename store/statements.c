@@ -1,0 +1,190 @@
+#include "store/statements.h"
+
+/* The columns of a workflow; workflow_rows.c reads them in this order. The payload is NULL unless
+ * $1. */
+#define WORKFLOW_COLUMNS                                                                     \
+    "w.id, w.project, w.name, w.status::text, w.periodic, w.created, w.updated, w.started, " \
+    "w.finished, w.scheduled, w.relaunched_from, w.reason, w.comment, "                      \
+    "CASE WHEN $1 THEN w.payload END AS payload"
+
+/* The columns of a schedule; schedule_rows.c reads them in this order. */
+#define SCHEDULE_COLUMNS                                                                 \
+    "s.id, s.project, s.name, s.identity, s.trigger, s.timezone, s.catchup, s.comment, " \
+    "CASE WHEN s.removed IS NOT NULL THEN 'removed' WHEN s.paused THEN 'paused' "        \
+    "ELSE 'active' END AS state, "                                                       \
+    "(SELECT coalesce(f.until, f.scheduled) FROM fires f WHERE f.schedule_id = s.id "    \
+    "ORDER BY f.scheduled DESC LIMIT 1) AS last"
+
+/* Which schedules: those of a workflow, or one by its id; all when both are NULL. */
+#define SCHEDULE_CHOICE                  \
+    "($1::bigint IS NULL OR s.id = $1) " \
+    "AND ($2::text IS NULL OR s.project || '.' || s.name = $2)"
+
+const struct pg_statement statements[STATEMENT_COUNT] = {
+    [STATEMENT_LAUNCH] =
+        {
+            .name = "launch",
+            .sql = "SELECT * FROM launch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            .repeat_parameter = 4,
+            .types = {PG_ID, PG_ID, PG_INT4, PG_BOOL, PG_ID_ARRAY, PG_INT8_ARRAY, PG_TIME_ARRAY,
+                      PG_JSON_ARRAY, PG_TEXT_ARRAY, PG_ID_ARRAY, PG_TEXT_ARRAY, PG_TEXT_ARRAY,
+                      PG_TEXT_ARRAY},
+        },
+    [STATEMENT_CLAIM] =
+        {
+            .name = "claim",
+            .sql = "SELECT * FROM claim($1, $2, $3, $4)",
+            .repeat_parameter = 4,
+            .types = {PG_ID, PG_ID, PG_INT4, PG_BOOL},
+        },
+    [STATEMENT_FINISH] =
+        {
+            .name = "finish",
+            .sql = "SELECT * FROM finish($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            .repeat_parameter = 4,
+            .types = {PG_ID, PG_ID, PG_INT4, PG_BOOL, PG_ID_ARRAY, PG_INT4_ARRAY, PG_INT4_ARRAY,
+                      PG_BOOL_ARRAY, PG_BOOL_ARRAY, PG_JSON_ARRAY, PG_TEXT_ARRAY, PG_INT4_ARRAY,
+                      PG_INT4_ARRAY},
+        },
+    [STATEMENT_FIRE] =
+        {
+            .name = "fire",
+            .sql =
+                "SELECT * FROM fire($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, "
+                "$15, $16)",
+            .repeat_parameter = 4,
+            .types = {PG_ID, PG_ID, PG_INT4, PG_BOOL, PG_INT8_ARRAY, PG_TIME_ARRAY, PG_TIME_ARRAY,
+                      PG_INT8_ARRAY, PG_TIME_ARRAY, PG_TEXT_ARRAY, PG_INT8_ARRAY, PG_TIME_ARRAY,
+                      PG_ID_ARRAY, PG_INT8_ARRAY, PG_TIME_ARRAY, PG_JSON_ARRAY},
+        },
+    [STATEMENT_CANCEL] =
+        {
+            .name = "cancel",
+            .sql = "SELECT * FROM cancel($1, $2)",
+            .types = {PG_ID_ARRAY, PG_TEXT},
+        },
+    [STATEMENT_ADMIT] =
+        {
+            .name = "admit",
+            .sql = "SELECT * FROM admit($1, $2)",
+            .types = {PG_TEXT, PG_TEXT},
+        },
+    [STATEMENT_HEARTBEAT] =
+        {
+            .name = "heartbeat",
+            .sql = "SELECT * FROM heartbeat($1, $2, $3, $4, $5, $6)",
+            .types = {PG_ID, PG_TEXT, PG_TEXT, PG_ID_ARRAY, PG_INT4_ARRAY, PG_INT4_ARRAY},
+        },
+    [STATEMENT_REAP] =
+        {
+            .name = "reap",
+            .sql = "SELECT * FROM reap($1, make_interval(secs => $2::double precision / 1000))",
+            .types = {PG_ID, PG_INT8},
+        },
+    [STATEMENT_REGISTER_NODE] =
+        {
+            .name = "register_node",
+            .sql = "SELECT register_node($1, $2, $3, $4, $5, $6, $7, $8)",
+            .types = {PG_ID, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT_ARRAY, PG_INT4, PG_INT8},
+        },
+    [STATEMENT_REGISTER_DEFINITIONS] =
+        {
+            .name = "register_definitions",
+            .sql = "SELECT id FROM register_definitions($1) ORDER BY place",
+            .types = {PG_JSON},
+        },
+    [STATEMENT_REGISTER_SCHEDULES] =
+        {
+            .name = "register_schedules",
+            .sql = "SELECT id, anchor, cursor FROM register_schedules($1) ORDER BY place",
+            .types = {PG_JSON},
+        },
+    [STATEMENT_REMEMBER_FILES] =
+        {
+            .name = "remember_files",
+            .sql = "SELECT remember_files($1, $2, $3, $4, $5)",
+            .types = {PG_TEXT, PG_TEXT, PG_TEXT_ARRAY, PG_TEXT_ARRAY, PG_TEXT_ARRAY},
+        },
+    [STATEMENT_RECALL_FILES] =
+        {
+            .name = "recall_files",
+            .sql = "SELECT name, content FROM definition_files WHERE host = $1 AND directory = $2 "
+                   "ORDER BY name",
+            .types = {PG_TEXT, PG_TEXT},
+        },
+    [STATEMENT_CLOCK] =
+        {
+            .name = "clock",
+            .sql = "SELECT clock_timestamp() AS now",
+        },
+    [STATEMENT_HINT] =
+        {
+            .name = "hint",
+            .sql = "SELECT pg_notify('" HINT_CHANNEL "', $1)",
+            .types = {PG_TEXT},
+        },
+    [STATEMENT_FIND_WORKFLOW] =
+        {
+            .name = "find_workflow",
+            .sql = "SELECT " WORKFLOW_COLUMNS " FROM workflows w WHERE w.id = $2",
+            .types = {PG_BOOL, PG_ID},
+        },
+    [STATEMENT_FIND_TASKS] =
+        {
+            .name = "find_tasks",
+            .sql = "SELECT t.position, d.key, t.status::text, t.is_hook, t.attempt, t.queue, "
+                   "t.node_id, t.created, t.updated, t.started, t.finished, t.reason, t.result, "
+                   "CASE WHEN NOT t.is_hook THEN d.previous END AS previous "
+                   "FROM tasks t "
+                   "JOIN workflows w ON w.id = t.workflow_id "
+                   "JOIN definition_tasks d ON d.definition_id = w.definition_id "
+                   "AND d.position = t.position "
+                   "WHERE t.workflow_id = $1 ORDER BY t.position",
+            .types = {PG_ID},
+        },
+    /* $2 to $8 are filters, each NULL for any; $9 is the keyset (ids below it), $10 and $11 the
+       page. */
+    [STATEMENT_LIST_WORKFLOWS] =
+        {
+            .name = "list_workflows",
+            .sql = "SELECT " WORKFLOW_COLUMNS " FROM workflows w "
+                   "WHERE ($2::text IS NULL OR w.project = $2) "
+                   "AND ($3::text IS NULL OR w.name = $3) "
+                   "AND ($4::text[] IS NULL OR w.status::text = ANY ($4)) "
+                   "AND ($5::boolean IS NULL OR w.periodic = $5) "
+                   "AND ($6::timestamptz IS NULL OR w.created > $6) "
+                   "AND ($7::timestamptz IS NULL OR w.created < $7) "
+                   "AND ($8::text IS NULL OR strpos(w.comment, $8) > 0) "
+                   "AND ($9::uuid IS NULL OR w.id < $9) "
+                   "ORDER BY w.id DESC LIMIT $10 OFFSET $11",
+            .types = {PG_BOOL, PG_TEXT, PG_TEXT, PG_TEXT_ARRAY, PG_BOOL, PG_TIME, PG_TIME, PG_TEXT,
+                      PG_ID, PG_INT8, PG_INT8},
+        },
+    [STATEMENT_LIST_SCHEDULES] =
+        {
+            .name = "list_schedules",
+            .sql = "SELECT " SCHEDULE_COLUMNS " FROM schedules s WHERE " SCHEDULE_CHOICE
+                   " ORDER BY s.project, s.name, s.identity LIMIT $3 OFFSET $4",
+            .types = {PG_INT8, PG_TEXT, PG_INT8, PG_INT8},
+        },
+    [STATEMENT_PAUSE_SCHEDULES] =
+        {
+            .name = "pause_schedules",
+            .sql = "WITH s AS (UPDATE schedules AS s SET paused = $3, "
+                   "comment = CASE WHEN s.paused = $3 THEN coalesce($4, s.comment) ELSE $4 END, "
+                   "resumed = CASE WHEN s.paused AND NOT $3 THEN clock_timestamp() "
+                   "ELSE s.resumed END "
+                   "WHERE " SCHEDULE_CHOICE " AND s.removed IS NULL RETURNING s.*) "
+                   "SELECT " SCHEDULE_COLUMNS " FROM s ORDER BY s.identity",
+            .types = {PG_INT8, PG_TEXT, PG_BOOL, PG_TEXT},
+        },
+    [STATEMENT_LIST_FIRES] =
+        {
+            .name = "list_fires",
+            .sql = "SELECT f.schedule_id, f.scheduled, f.outcome, f.workflow_id, f.count, f.until, "
+                   "f.decided FROM fires f WHERE f.schedule_id = ANY "
+                   "(ARRAY (SELECT s.id FROM schedules s WHERE " SCHEDULE_CHOICE ")) "
+                   "ORDER BY f.scheduled DESC, f.schedule_id LIMIT $3 OFFSET $4",
+            .types = {PG_INT8, PG_TEXT, PG_INT8, PG_INT8},
+        },
+};

@@ -1,0 +1,35 @@
+/* The statements that the daemon sends, all of them, in one table that every connection prepares.
+ */
+#pragma once
+
+#include "store/pg_link.h"
+
+enum statement {
+    STATEMENT_LAUNCH,
+    STATEMENT_CLAIM,
+    STATEMENT_FINISH,
+    STATEMENT_FIRE,
+    STATEMENT_CANCEL,
+    STATEMENT_ADMIT,
+    STATEMENT_HEARTBEAT,
+    STATEMENT_REAP,
+    STATEMENT_REGISTER_NODE,
+    STATEMENT_REGISTER_DEFINITIONS,
+    STATEMENT_REGISTER_SCHEDULES,
+    STATEMENT_REMEMBER_FILES,
+    STATEMENT_RECALL_FILES,
+    STATEMENT_CLOCK,
+    STATEMENT_HINT,
+    STATEMENT_FIND_WORKFLOW,
+    STATEMENT_FIND_TASKS,
+    STATEMENT_LIST_WORKFLOWS,
+    STATEMENT_LIST_SCHEDULES,
+    STATEMENT_PAUSE_SCHEDULES,
+    STATEMENT_LIST_FIRES,
+    STATEMENT_COUNT,
+};
+
+extern const struct pg_statement statements[STATEMENT_COUNT];
+
+/* The channel of STATEMENT_HINT. */
+#define HINT_CHANNEL "directord"

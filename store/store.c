@@ -1,0 +1,382 @@
+#include "store/store_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/memory.h"
+
+/* --- links ----------------------------------------------------------------------------------- */
+
+static void on_state(void *context, struct pg_link *link, bool up, const char *reason)
+{
+    struct store *store = context;
+    if (link != store->engine)
+        return;
+    if (up)
+        log_info("database connected");
+    else
+        log_warning("database away; trying again until it is back", log_text("error", reason));
+}
+
+static void on_notify(void *context, const char *channel, const char *payload)
+{
+    struct store *store = context;
+    (void)channel;
+    char own[ID_TEXT_SIZE];
+    id_format(&store->node, own);
+    if (store->events.on_hint != NULL && strcmp(payload, own) != 0)
+        store->events.on_hint(store->events.context);
+}
+
+static int on_ensure(void *context, struct error *error)
+{
+    const struct store *store = context;
+    return store->ensure == NULL ? 0 : store->ensure(store->ensure_context, error);
+}
+
+static struct pg_link *open_link(struct store *store, const struct store_options *options,
+                                 const char *const *channels)
+{
+    struct pg_link_options link = {
+        .loop = options->loop,
+        .conninfo = options->conninfo,
+        .statements = statements,
+        .statement_count = STATEMENT_COUNT,
+        .channels = channels,
+        .reply_timeout_ms = options->reply_timeout_ms,
+        .ensure = on_ensure,
+        .on_state = on_state,
+        .on_notify = on_notify,
+        .context = store,
+    };
+    return pg_link_open(&link);
+}
+
+struct store *store_open(const struct store_options *options)
+{
+    static const char *const channels[] = {HINT_CHANNEL, NULL};
+    struct store *store = mem_new(1, sizeof *store);
+    store->loop = options->loop;
+    store->reply_timeout_ms = options->reply_timeout_ms;
+    store->clock_offset_us = options->clock_offset_us;
+    store->ensure = options->ensure;
+    store->ensure_context = options->ensure_context;
+    store->launch = open_link(store, options, NULL);
+    store->engine = open_link(store, options, NULL);
+    store->read = open_link(store, options, NULL);
+    store->listen = open_link(store, options, channels);
+    store->launches = store_launches_new(store, options);
+    store->finishes = store_finishes_new(store, options);
+    store->fires = store_fires_new(store, options);
+    return store;
+}
+
+void store_set_events(struct store *store, const struct store_events *events)
+{
+    store->events = *events;
+}
+
+static void on_link_ended(void *context)
+{
+    struct store *store = context;
+    if (--store->links_left > 0)
+        return;
+    void (*on_ended)(void *) = store->on_ended;
+    store->on_ended = NULL;
+    on_ended(store->ended_context);
+}
+
+static void begin_end(struct store *store, void (*on_ended)(void *context), void *context)
+{
+    store->on_ended = on_ended;
+    store->ended_context = context;
+    store->links_left = 3;
+}
+
+void store_drain(struct store *store, void (*on_drained)(void *context), void *context)
+{
+    begin_end(store, on_drained, context);
+    pg_link_drain(store->launch, on_link_ended, store);
+    pg_link_drain(store->engine, on_link_ended, store);
+    pg_link_drain(store->read, on_link_ended, store);
+}
+
+struct store_closing {
+    struct store *store;
+    void (*on_closed)(void *context);
+    void *context;
+};
+
+static void on_closed(void *context)
+{
+    struct store_closing *closing = context;
+    struct store *store = closing->store;
+    batcher_free(store->launches);
+    batcher_free(store->finishes);
+    batcher_free(store->fires);
+    free(store);
+    closing->on_closed(closing->context);
+    free(closing);
+}
+
+void store_close(struct store *store, void (*on_closed_cb)(void *context), void *context)
+{
+    struct store_closing *closing = mem_new(1, sizeof *closing);
+    *closing = (struct store_closing){store, on_closed_cb, context};
+    begin_end(store, on_closed, closing);
+    store->links_left = 4;
+    store_launches_stop(store);
+    store_finishes_stop(store);
+    store_fires_stop(store);
+    pg_link_close(store->launch, on_link_ended, store);
+    pg_link_close(store->engine, on_link_ended, store);
+    pg_link_close(store->read, on_link_ended, store);
+    pg_link_close(store->listen, on_link_ended, store);
+}
+
+bool store_is_up(const struct store *store)
+{
+    return pg_link_stats(store->read)->up && pg_link_stats(store->launch)->up;
+}
+
+int64_t store_up_since_us(const struct store *store)
+{
+    const struct pg_link_stats *stats = pg_link_stats(store->engine);
+    return stats->up ? stats->up_since_us : 0;
+}
+
+const char *store_last_error(const struct store *store)
+{
+    return pg_link_stats(store->engine)->last_error;
+}
+
+/* --- clock ----------------------------------------------------------------------------------- */
+
+int64_t store_now_us(const struct store *store)
+{
+    return clock_wall_us() + store->clock_offset_us;
+}
+
+int64_t store_clock_offset_us(const struct store *store)
+{
+    return store->clock_offset_us;
+}
+
+struct id_maker *store_id_maker(struct store *store)
+{
+    return &store->id_maker;
+}
+
+struct clock_call {
+    struct store *store;
+    int64_t sent_us;      /* monotonic */
+    int64_t sent_wall_us; /* ours */
+};
+
+/* A measurement whose round trip was slow, or during which our clock was set, says nothing. */
+#define CLOCK_MAX_TRIP_US 100000
+
+static void on_clock(void *context, const struct pg_rows *rows, const struct pg_failure *failure)
+{
+    struct clock_call *call = context;
+    if (failure == NULL) {
+        int64_t trip_us = clock_mono_us() - call->sent_us;
+        int64_t wall_trip_us = clock_wall_us() - call->sent_wall_us;
+        if (trip_us < CLOCK_MAX_TRIP_US && llabs(wall_trip_us - trip_us) < CLOCK_MAX_TRIP_US)
+            call->store->clock_offset_us =
+                pg_rows_time(rows, 0, 0) - (call->sent_wall_us + trip_us / 2);
+    }
+    free(call);
+}
+
+void store_measure_clock(struct store *store)
+{
+    struct clock_call *call = mem_new(1, sizeof *call);
+    *call = (struct clock_call){store, clock_mono_us(), clock_wall_us()};
+    pg_send(store->read, &(struct pg_call){.statement = STATEMENT_CLOCK}, NULL, on_clock, call);
+}
+
+/* --- calls ----------------------------------------------------------------------------------- */
+
+void store_answer(void *context, const struct answer *answer)
+{
+    struct store *store = context;
+    store->events.on_answer(store->events.context, answer);
+}
+
+void store_release(struct store *store, int *reserved)
+{
+    int count = *reserved;
+    *reserved = 0;
+    if (count > 0)
+        store->events.release(store->events.context, count);
+}
+
+int store_reserve(struct store *store, int *reserved, int own)
+{
+    store_release(store, reserved);
+    int slots = store->events.reserve(store->events.context, own);
+    *reserved = slots > own ? slots - own : 0;
+    return slots;
+}
+
+struct done_call {
+    struct store *store;
+    store_done_cb on_done;
+    void *context;
+    int reserved;
+    bool answers;
+    answer_cb each; /* gets what concerns the caller; may be NULL */
+};
+
+static void on_done_answer(void *context, const struct answer *answer)
+{
+    struct done_call *call = context;
+    bool own = answer->kind == ANSWER_CANCELED || answer->kind == ANSWER_FINAL ||
+               answer->kind == ANSWER_MISSING;
+    if (call->each != NULL && own)
+        call->each(call->context, answer);
+    else
+        store_answer(call->store, answer);
+}
+
+static void on_done_reply(void *context, const struct pg_rows *rows,
+                          const struct pg_failure *failure)
+{
+    struct done_call *call = context;
+    store_release(call->store, &call->reserved);
+    if (rows != NULL && call->answers)
+        answer_each(rows, on_done_answer, call);
+    if (call->on_done != NULL)
+        call->on_done(call->context, failure);
+    free(call);
+}
+
+static void send_done(struct store *store, struct pg_link *link, const struct pg_call *pg,
+                      struct pg_params *params, const struct done_call *template)
+{
+    struct done_call *call = mem_new(1, sizeof *call);
+    *call = *template;
+    call->store = store;
+    pg_send(link, pg, params, on_done_reply, call);
+}
+
+void store_call(struct store *store, struct pg_link *link, enum statement statement, unsigned flags,
+                struct pg_params *params, store_done_cb on_done, void *context)
+{
+    send_done(store, link, &(struct pg_call){.statement = statement, .flags = flags}, params,
+              &(struct done_call){.on_done = on_done, .context = context});
+}
+
+static void send_answers(struct store *store, enum statement statement, struct pg_params *params,
+                         const struct done_call *template)
+{
+    struct done_call call = *template;
+    call.answers = true;
+    send_done(store, store->engine,
+              &(struct pg_call){.statement = statement,
+                                .flags = PG_REPEATABLE,
+                                .deadline_ms = store->reply_timeout_ms},
+              params, &call);
+}
+
+void store_claim(struct store *store, int slots, store_done_cb on_done, void *context)
+{
+    struct pg_params params = {0};
+    struct id batch = id_random();
+    pg_params_id(&params, &batch);
+    pg_params_id(&params, &store->node);
+    pg_params_int4(&params, slots);
+    pg_params_bool(&params, false);
+    send_answers(store, STATEMENT_CLAIM, &params,
+                 &(struct done_call){.on_done = on_done, .context = context, .reserved = slots});
+}
+
+void store_cancel(struct store *store, const struct id *workflow, const char *reason,
+                  answer_cb each, store_done_cb on_done, void *context)
+{
+    struct pg_params params = {0};
+    pg_params_array_begin(&params, PG_ID);
+    pg_params_id(&params, workflow);
+    pg_params_array_end(&params);
+    pg_params_text(&params, reason);
+    send_answers(store, STATEMENT_CANCEL, &params,
+                 &(struct done_call){.on_done = on_done, .context = context, .each = each});
+}
+
+void store_admit(struct store *store, const char *project, const char *name, store_done_cb on_done,
+                 void *context)
+{
+    struct pg_params params = {0};
+    pg_params_text(&params, project);
+    pg_params_text(&params, name);
+    send_answers(store, STATEMENT_ADMIT, &params,
+                 &(struct done_call){.on_done = on_done, .context = context});
+}
+
+void store_hint(struct store *store)
+{
+    struct pg_params params = {0};
+    char own[ID_TEXT_SIZE];
+    id_format(&store->node, own);
+    pg_params_text(&params, own);
+    store_call(store, store->listen, STATEMENT_HINT, 0, &params, NULL, NULL);
+}
+
+/* --- nodes ----------------------------------------------------------------------------------- */
+
+void store_register_node(struct store *store, const struct store_node *node, store_done_cb on_done,
+                         void *context)
+{
+    struct pg_params params = {0};
+    store->node = node->id;
+    pg_params_id(&params, &node->id);
+    pg_params_text(&params, node->host);
+    pg_params_text(&params, node->boot_id);
+    pg_params_text(&params, node->state_directory);
+    pg_params_text(&params, node->version);
+    pg_params_array_begin(&params, PG_TEXT);
+    for (const char *const *queue = node->queues; *queue != NULL; queue++)
+        pg_params_text(&params, *queue);
+    pg_params_array_end(&params);
+    pg_params_int4(&params, node->slots);
+    pg_params_int8(&params, node->max_input);
+    store_call(store, store->engine, STATEMENT_REGISTER_NODE, PG_REPEATABLE | PG_WAIT, &params,
+               on_done, context);
+}
+
+void store_heartbeat(struct store *store, const char *state, const char *digest,
+                     const struct store_held *held, int count, store_done_cb on_done, void *context)
+{
+    struct pg_params params = {0};
+    store_finishes_again(store);
+    pg_params_id(&params, &store->node);
+    pg_params_text(&params, state);
+    pg_params_text(&params, digest);
+    pg_params_array_begin(&params, PG_ID);
+    for (int i = 0; i < count; i++)
+        pg_params_id(&params, &held[i].workflow);
+    pg_params_array_end(&params);
+    pg_params_array_begin(&params, PG_INT4);
+    for (int i = 0; i < count; i++)
+        pg_params_int4(&params, held[i].position);
+    pg_params_array_end(&params);
+    pg_params_array_begin(&params, PG_INT4);
+    for (int i = 0; i < count; i++)
+        pg_params_int4(&params, held[i].attempt);
+    pg_params_array_end(&params);
+    /* Not repeated: the next heartbeat says it better. */
+    send_done(store, store->engine, &(struct pg_call){.statement = STATEMENT_HEARTBEAT}, &params,
+              &(struct done_call){.on_done = on_done, .context = context, .answers = true});
+}
+
+void store_reap(struct store *store, int64_t lease_ms, store_done_cb on_done, void *context)
+{
+    struct pg_params params = {0};
+    pg_params_id(&params, &store->node);
+    pg_params_int8(&params, lease_ms);
+    send_answers(store, STATEMENT_REAP, &params,
+                 &(struct done_call){.on_done = on_done, .context = context});
+}

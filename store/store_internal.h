@@ -1,0 +1,53 @@
+/* What the files that make up the store share. */
+#pragma once
+
+#include "store/statements.h"
+#include "store/store.h"
+
+struct store {
+    uv_loop_t *loop;
+    int reply_timeout_ms;
+    struct pg_link *launch; /* launches and fires */
+    struct pg_link *engine; /* claims, finishes, cancels, heartbeats */
+    struct pg_link *read;
+    struct pg_link *listen;
+    struct batcher *launches;
+    struct batcher *finishes;
+    struct batcher *fires;
+    struct store_events events;
+    int (*ensure)(void *context, struct error *error);
+    void *ensure_context;
+    struct batch_item *stuck; /* ends of attempts to be sent again with the next heartbeat */
+    struct id node;
+    int64_t clock_offset_us;
+    struct id_maker id_maker;
+    int reserved_launches; /* slots reserved by the batch under way */
+    int reserved_finishes;
+    int reserved_fires;
+    int links_left; /* while draining or closing */
+    void (*on_ended)(void *context);
+    void *ended_context;
+};
+
+/* Hands an answer to the engine. */
+void store_answer(void *context, const struct answer *answer);
+/* Reserves slots for a batch that is about to be sent; gives back those of its predecessor first.
+ */
+int store_reserve(struct store *store, int *reserved, int own);
+void store_release(struct store *store, int *reserved);
+
+struct batcher *store_launches_new(struct store *store, const struct store_options *options);
+struct batcher *store_finishes_new(struct store *store, const struct store_options *options);
+struct batcher *store_fires_new(struct store *store, const struct store_options *options);
+
+/* Nothing more is sent; what waited fails as the connection's loss would make it fail. */
+void store_launches_stop(struct store *store);
+void store_finishes_stop(struct store *store);
+void store_fires_stop(struct store *store);
+
+/* Sends again what store->stuck holds. */
+void store_finishes_again(struct store *store);
+
+/* A call whose rows are only answers, or nothing, and that ends in a store_done_cb. */
+void store_call(struct store *store, struct pg_link *link, enum statement statement, unsigned flags,
+                struct pg_params *params, store_done_cb on_done, void *context);

@@ -1,0 +1,449 @@
+"""What the integration tests are made of: a PostgreSQL to throw away, and daemons that run on it.
+
+    DIRECTORD     the program under test; default: directord in the build directory ($BUILD, or build)
+"""
+
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import pathlib
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import textwrap
+import time
+
+import psycopg2
+
+import checker
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DIRECTORD = os.environ.get("DIRECTORD") or ROOT / os.environ.get("BUILD", "build") / "directord"
+# Far longer than anything takes on a busy machine under a sanitizer: only a failure waits for it.
+DEADLINE = 30
+FINAL = ("success", "error", "canceled")
+SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:")
+
+
+def eventually(look, what, deadline=DEADLINE):
+    """The first true value that `look` returns; `what` (text, or a function) says what was missed."""
+    end = time.monotonic() + deadline
+    while True:
+        found = look()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {deadline} s: {what() if callable(what) else what}")
+        time.sleep(0.02)
+
+
+def make_directory():
+    """A new directory that the unprivileged user of a PostgreSQL may enter."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="directord-"))
+    path.chmod(0o755)
+    return path
+
+
+def processes(variable):
+    """The processes whose environment has `variable` (NAME=value). A zombie has none."""
+    found = []
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if variable.encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return found
+
+
+def alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+# --- PostgreSQL --------------------------------------------------------------------------------
+
+
+def postgres_programs():
+    versions = pathlib.Path("/usr/lib/postgresql").glob("*/bin/postgres")
+    newest = max(versions, key=lambda path: int(path.parts[-3]), default=None)
+    return newest.parent if newest else pathlib.Path(shutil.which("postgres")).parent
+
+
+class Postgres:
+    """A server of the tests' own, on a unix socket. It need not survive a power cut."""
+
+    OPTIONS = {
+        "fsync": "off",
+        "full_page_writes": "off",
+        "listen_addresses": "",
+        "max_connections": 200,
+        "shared_buffers": "64MB",
+        "log_line_prefix": "%m [%p] ",
+    }
+
+    def __init__(self):
+        self.directory = make_directory()
+        self.data = self.directory / "data"
+        self.log = self.directory / "log"
+        self.numbers = itertools.count(1)
+        self.identity = {}
+        if os.geteuid() == 0:  # whom PostgreSQL refuses to serve
+            self.identity = {"user": "postgres", "group": "postgres", "extra_groups": []}
+            shutil.chown(self.directory, "postgres", "postgres")
+        self.run("initdb", "-D", self.data, "-U", "tests", "-A", "trust", "-E", "UTF8",
+                 "--locale=C", "--no-sync")
+        access = self.data / "pg_hba.conf"
+        access.write_text("local all locked scram-sha-256\n" + access.read_text())
+        self.start()
+
+    def run(self, program, *arguments):
+        subprocess.run([postgres_programs() / program, *map(str, arguments)], check=True,
+                       cwd=self.directory, stdout=subprocess.DEVNULL, **self.identity)
+
+    def start(self):
+        options = [f"-c{key}={value}" for key, value in self.OPTIONS.items()]
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [postgres_programs() / "postgres", "-D", self.data, "-k", self.directory, *options],
+                cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, **self.identity)
+        eventually(self.answers, "PostgreSQL answers")
+
+    def answers(self):
+        with contextlib.suppress(psycopg2.OperationalError):
+            self.connect("postgres").close()
+            return True
+
+    def stop(self, how=signal.SIGINT):
+        """SIGINT ends the sessions in order, SIGQUIT crashes."""
+        self.process.send_signal(how)
+        self.process.wait(DEADLINE)
+
+    def close(self):
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.directory)
+
+    def connect(self, name):
+        return psycopg2.connect(host=str(self.directory), user="tests", dbname=name)
+
+    def create_database(self, options=""):
+        name = f"test{next(self.numbers)}"
+        connection = self.connect("postgres")
+        connection.autocommit = True
+        connection.cursor().execute(f"CREATE DATABASE {name} {options}")
+        connection.close()
+        return Database(self, name)
+
+
+class Database:
+    def __init__(self, server, name):
+        self.server = server
+        self.name = name
+        self.connection = None
+
+    def uri(self, user="tests", password=None):
+        login = user if password is None else f"{user}:{password}"
+        return f"postgresql://{login}@/{self.name}?host={self.server.directory}"
+
+    def cursor(self):
+        """Each statement is a transaction of its own."""
+        if self.connection is None or self.connection.closed:
+            self.connection = self.server.connect(self.name)
+            self.connection.autocommit = True
+        return self.connection.cursor()
+
+    def sql(self, statement, *values):
+        """Rows as tuples."""
+        with self.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def value(self, statement, *values):
+        return self.sql(statement, *values)[0][0]
+
+    def problems(self, **how):
+        connection = self.server.connect(self.name)
+        try:
+            return checker.check(connection, **how)
+        finally:
+            connection.close()
+
+    def close(self):
+        if self.connection is not None:
+            self.connection.close()
+
+
+# --- HTTP --------------------------------------------------------------------------------------
+
+
+class Reply:
+    def __init__(self, response):
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+
+    @property
+    def text(self):
+        return self.body.decode()
+
+    def json(self):
+        return json.loads(self.body)
+
+    def __repr__(self):
+        return f"{self.status} {self.body[:2000]!r}"
+
+
+# --- the daemon --------------------------------------------------------------------------------
+
+
+class Daemon:
+    """A directord of its own, and what it leaves behind.
+
+    Settings are given without DIRECTOR_ and in lower case: concurrency=2.
+    """
+
+    def __init__(self, definitions="", database=None, **settings):
+        self.directory = make_directory()
+        self.workflows = self.directory / "workflows.d"
+        self.workflows.mkdir(exist_ok=True)
+        self.database = database
+        self.settings = {"shutdown_grace": "1s", "listen": "127.0.0.1:0", **settings}
+        self.log_path = self.directory / "log"
+        self.process = None
+        self.address = None
+        self.expected = []
+        self.start_of_life = 0  # in the log
+        self.checked = 0  # up to here the log was looked at
+        self.killed_nodes = set()
+        if definitions:
+            self.define(definitions)
+
+    # --- life
+
+    def environment(self):
+        kept = {key: os.environ[key] for key in os.environ if key in ("PATH", "HOME", "LANG")
+                or key.endswith("SAN_OPTIONS")}
+        settings = {"state_dir": self.directory / "state", "workflows_dir": self.workflows,
+                    **self.settings}
+        if self.database:
+            settings.setdefault("database_uri", self.database.uri())
+        return kept | {f"DIRECTOR_{key.upper()}": str(value) for key, value in settings.items()}
+
+    def spawn(self, *arguments):
+        """Starts it and does not wait."""
+        self.start_of_life = self.log_path.stat().st_size if self.log_path.exists() else 0
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen([DIRECTORD, *map(str, arguments)], stderr=log,
+                                            stdin=subprocess.DEVNULL, stdout=log, cwd="/",
+                                            env=self.environment())
+        return self
+
+    def start(self, *arguments):
+        """Starts it and waits until it is ready."""
+        self.spawn(*arguments)
+        self.await_log(r'"ready" listen=(\S+)')
+        self.address = re.search(r'"ready" listen=(\S+)', self.log(self.start_of_life)).group(1)
+        return self
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def send_signal(self, number):
+        self.process.send_signal(number)
+
+    def wait_exit(self, deadline=DEADLINE):
+        """The exit status; negative: the signal."""
+        return self.process.wait(deadline)
+
+    def stop(self, number=signal.SIGTERM):
+        self.send_signal(number)
+        return self.wait_exit()
+
+    def kill(self):
+        """kill -9: what its tasks started is nobody's then."""
+        self.killed_nodes.add(self.node)
+        self.send_signal(signal.SIGKILL)
+        self.wait_exit()
+
+    # --- definitions
+
+    def define(self, text, name="test.yml"):
+        """Puts a file into workflows.d, in one step as an editor does."""
+        new = self.workflows / f".{name}"
+        new.write_text(textwrap.dedent(text))
+        new.rename(self.workflows / name)
+
+    def reload(self):
+        return self.post("/api/reload").json()
+
+    # --- the log
+
+    def log(self, start=0):
+        with open(self.log_path, "rb") as log:
+            log.seek(start)
+            return log.read().decode(errors="replace")
+
+    def await_log(self, pattern):
+        """Waits until this life of the daemon has logged it."""
+        def look():
+            ended = not self.running()
+            if re.search(pattern, self.log(self.start_of_life)):
+                return True
+            assert not ended, f"the daemon ended ({self.process.returncode}) before {pattern}"
+        eventually(look, f"{pattern} in the log")
+
+    def expect_errors(self, *patterns):
+        """These errors in the log are what the test is about."""
+        self.expected += patterns
+
+    def unexpected_lines(self):
+        text = self.log(self.checked)
+        self.checked += len(text.encode())
+        return [line for line in text.splitlines()
+                if SANITIZER.search(line)
+                or re.match(r"\S+ error ", line)
+                and not any(re.search(pattern, line) for pattern in self.expected)]
+
+    # --- the API
+
+    def connection(self, timeout=DEADLINE):
+        host, port = self.address.rsplit(":", 1)
+        return http.client.HTTPConnection(host, int(port), timeout=timeout)
+
+    def request(self, method, path, body=None, headers=None):
+        """`body`: bytes and text as they are, anything else as JSON."""
+        headers = dict(headers or {})
+        if body is not None:
+            if not isinstance(body, (bytes, str)):
+                body = json.dumps(body)
+            if isinstance(body, str):
+                body = body.encode()
+            headers.setdefault("Content-Type", "application/json")
+        connection = self.connection()
+        try:
+            connection.request(method, path, body, headers)
+            return Reply(connection.getresponse())
+        finally:
+            connection.close()
+
+    def get(self, path, **headers):
+        return self.request("GET", path, headers=headers)
+
+    def post(self, path, body=None, **headers):
+        return self.request("POST", path, body, headers)
+
+    def socket(self):
+        host, port = self.address.rsplit(":", 1)
+        return socket.create_connection((host, int(port)), DEADLINE)
+
+    def launch(self, name, payload=None, **members):
+        """Launches test.NAME and returns its id."""
+        body = {"project": "test", "name": name, "payload": payload or {}, **members}
+        reply = self.post("/api/workflows", body)
+        assert reply.status == 201, reply
+        return reply.json()["id"]
+
+    def cancel(self, workflow):
+        return self.post(f"/api/workflows/{workflow}/cancel")
+
+    def workflow(self, workflow):
+        reply = self.get(f"/api/workflows/{workflow}")
+        assert reply.status == 200, reply
+        return reply.json()
+
+    def task(self, workflow, key):
+        """The one task of that key."""
+        (task,) = [task for task in self.workflow(workflow)["tasks"] if task["key"] == key]
+        return task
+
+    def wait(self, workflow, status="success"):
+        """Waits until the workflow has the status; another final one is a failure."""
+        def look():
+            found = self.workflow(workflow)
+            assert found["status"] == status or found["status"] not in FINAL, found
+            return found["status"] == status and found
+        return eventually(look, lambda: f"{status}: {self.workflow(workflow)}")
+
+    def wait_task(self, workflow, key, status):
+        return eventually(lambda: (task := self.task(workflow, key))["status"] == status and task,
+                          lambda: f"task {key} {status}: {self.workflow(workflow)}")
+
+    def run(self, name, payload=None, status="success"):
+        """Launches test.NAME and waits for its end."""
+        return self.wait(self.launch(name, payload), status)
+
+    def results(self, name, payload=None):
+        """Runs test.NAME; the results by key."""
+        return {task["key"]: task["result"] for task in self.run(name, payload)["tasks"]}
+
+    @property
+    def node(self):
+        return self.get("/api/health").json()["scheduler"]["node"]
+
+    # --- the end of a test
+
+    def leftovers(self):
+        """Processes of attempts that this database's nodes started."""
+        if self.database is None or not checker.is_migrated(self.database.cursor()):
+            return []
+        return [pid for (node,) in self.database.sql("SELECT id::text FROM nodes")
+                if node not in self.killed_nodes for pid in processes(f"DIRECTOR_NODE={node}")]
+
+    def check(self, quiet):
+        """What must hold after every test; with `quiet`, also that nothing is left to do."""
+        lines = self.unexpected_lines()
+        assert not lines, "\n".join(["unexpected in the log:", *lines])
+        if self.database is None or not checker.is_migrated(self.database.cursor()):
+            return
+        if quiet:
+            eventually(lambda: not self.database.problems(quiet=True),
+                       lambda: "\n".join(["order in the tables:",
+                                          *self.database.problems(quiet=True)]))
+        problems = self.database.problems(quiet=quiet)
+        assert not problems, "\n".join(["in the tables:", *problems])
+        eventually(lambda: not self.leftovers(),
+                   lambda: f"no process left: {[command(pid) for pid in self.leftovers()]}", 5)
+
+    def finish(self):
+        """Stops it, looks at what it leaves behind, and cleans up."""
+        try:
+            if self.running():
+                status = self.stop()
+                assert status == 0, f"the daemon ended with status {status}"
+            self.check(quiet=False)
+        finally:
+            self.dispose()
+
+    def dispose(self):
+        if self.running():
+            self.process.kill()
+            self.process.wait()
+        for node in self.killed_nodes:
+            for pid in processes(f"DIRECTOR_NODE={node}"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def command(pid):
+    with contextlib.suppress(OSError):
+        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return f"{pid} {b' '.join(words).decode(errors='replace')}"
+    return str(pid)
+
+
+def user_name():
+    """Who runs the tests."""
+    return pwd.getpwuid(os.geteuid()).pw_name
