@@ -17,6 +17,8 @@ static const struct route routes[] = {
     {METHOD_POST, "/api/workflows/<id>/cancel", workflows_cancel},
     {METHOD_GET, "/api/definitions", definitions_list},
     {METHOD_GET, "/api/definitions/<fullname>", definitions_get},
+    {METHOD_GET, "/api/nodes", nodes_list},
+    {METHOD_POST, "/api/nodes/<id>/drain", nodes_drain},
     {METHOD_POST, "/api/reload", reload_post},
     {METHOD_GET, "/api/schedules", schedules_list},
     {METHOD_GET, "/api/schedules/<name>/fires", schedules_fires},

@@ -32,6 +32,8 @@ void api_failed(struct http_request *request, const struct pg_failure *failure);
 void definitions_list(struct http_request *request);
 void definitions_get(struct http_request *request);
 void health_get(struct http_request *request);
+void nodes_drain(struct http_request *request);
+void nodes_list(struct http_request *request);
 void ping_get(struct http_request *request);
 void reload_post(struct http_request *request);
 void schedules_fires(struct http_request *request);

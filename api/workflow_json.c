@@ -56,12 +56,36 @@ static void write_previous(struct json_writer *json, const struct id *workflow,
     json_end_array(json);
 }
 
-void task_json(struct json_writer *json, const struct id *workflow, const struct task_row *row)
+void attempt_json(struct json_writer *json, const struct attempt_row *row)
+{
+    json_begin_object(json);
+    json_key_int(json, "attempt", row->attempt);
+    if (row->exit_status >= 0)
+        json_key_int(json, "exit_status", row->exit_status);
+    time_if_set(json, "finished", row->finished_us);
+    if (!id_is_null(&row->node))
+        json_key_id(json, "node", &row->node);
+    text_if_set(json, "reason", row->reason);
+    json_key(json, "result");
+    if (row->result.text == NULL)
+        json_null(json);
+    else
+        json_raw(json, row->result.text, row->result.size);
+    if (row->signal != 0)
+        json_key_int(json, "signal", row->signal);
+    time_if_set(json, "started", row->started_us);
+    json_end_object(json);
+}
+
+void task_json(struct json_writer *json, const struct id *workflow, const struct task_row *row,
+               const struct json_span *attempts)
 {
     struct id id = id_task(workflow, row->position);
     json_begin_object(json);
     if (row->attempt > 0)
         json_key_int(json, "attempt", row->attempt);
+    if (attempts != NULL)
+        json_key_raw(json, "attempts", attempts->text, attempts->size);
     json_key_time(json, "created", row->created_us);
     time_if_set(json, "finished", row->finished_us);
     json_key_id(json, "id", &id);

@@ -8,4 +8,7 @@
  */
 void workflow_json(struct json_writer *json, const struct workflow_row *row,
                    const struct json_span *tasks);
-void task_json(struct json_writer *json, const struct id *workflow, const struct task_row *row);
+/* With `attempts` (NULL: none), a JSON array of the attempts before the last one. */
+void task_json(struct json_writer *json, const struct id *workflow, const struct task_row *row,
+               const struct json_span *attempts);
+void attempt_json(struct json_writer *json, const struct attempt_row *row);

@@ -1,4 +1,5 @@
 /* GET /api/workflows and GET /api/workflows/<id>. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "api/api.h"
@@ -140,25 +141,84 @@ void workflows_list(struct http_request *request)
  * ----------------------------------------------------------------------------------------------------
  */
 
+/* Attempts come first, then tasks, then the workflow: no status is older than one that depends on
+ * it. */
 struct showing {
     struct http_request *request;
     struct id id;
+    bool with_attempts;
+    struct buffer attempts; /* the JSON arrays of all tasks, one after the other */
+    struct attempts_of *attempts_of;
+    size_t attempts_count;
+    size_t attempts_next;
     struct buffer tasks;
     struct json_writer json;
-    bool failed;
+    struct pg_failure failure; /* of a call before the last one; no class: none */
 };
+
+/* Where in `attempts` the earlier attempts of a task stand. */
+struct attempts_of {
+    int position;
+    size_t from;
+    size_t to;
+};
+
+static void on_attempt(void *context, const struct attempt_row *row)
+{
+    struct showing *showing = context;
+    struct json_writer json;
+    size_t count = showing->attempts_count;
+    if (count == 0 || showing->attempts_of[count - 1].position != row->position) {
+        showing->attempts_of =
+            mem_resize(showing->attempts_of, count + 1, sizeof *showing->attempts_of);
+        showing->attempts_of[count] =
+            (struct attempts_of){row->position, showing->attempts.size, showing->attempts.size};
+        showing->attempts_count = ++count;
+    }
+    buffer_add_char(&showing->attempts,
+                    showing->attempts_of[count - 1].from == showing->attempts.size ? '[' : ',');
+    json_writer_init(&json, &showing->attempts);
+    attempt_json(&json, row);
+    showing->attempts_of[count - 1].to = showing->attempts.size;
+}
+
+static void on_attempts(void *context, const struct pg_failure *failure)
+{
+    struct showing *showing = context;
+    if (failure != NULL)
+        showing->failure = *failure;
+}
+
+static void write_task(struct showing *showing, const struct task_row *row)
+{
+    struct buffer array = {0};
+    size_t next = showing->attempts_next;
+    if (next < showing->attempts_count && showing->attempts_of[next].position == row->position) {
+        const struct attempts_of *of = &showing->attempts_of[showing->attempts_next++];
+        buffer_add(&array, showing->attempts.data + of->from, of->to - of->from);
+        buffer_add_char(&array, ']');
+    } else {
+        buffer_add_text(&array, "[]");
+    }
+    task_json(&showing->json, &showing->id, row, &(struct json_span){array.data, array.size});
+    buffer_done(&array);
+}
 
 static void on_task(void *context, const struct task_row *row)
 {
     struct showing *showing = context;
-    task_json(&showing->json, &showing->id, row);
+    if (showing->with_attempts)
+        write_task(showing, row);
+    else
+        task_json(&showing->json, &showing->id, row, NULL);
 }
 
 static void on_tasks(void *context, const struct pg_failure *failure)
 {
     struct showing *showing = context;
     json_end_array(&showing->json);
-    showing->failed = failure != NULL; /* the workflow's own reply, right behind, says so */
+    if (failure != NULL)
+        showing->failure = *failure;
 }
 
 static void on_workflow(void *context, const struct workflow_row *row,
@@ -166,10 +226,13 @@ static void on_workflow(void *context, const struct workflow_row *row,
 {
     struct showing *showing = context;
     struct http_request *request = showing->request;
-    struct buffer tasks = showing->tasks;
-    struct pg_failure away = {.class = PG_AWAY};
-    if (failure != NULL || showing->failed) {
-        api_failed(request, failure != NULL ? failure : &away);
+    struct buffer tasks = showing->tasks; /* a reply ends the showing */
+    if (failure == NULL && showing->failure.class != 0)
+        failure = &showing->failure;
+    buffer_done(&showing->attempts);
+    free(showing->attempts_of);
+    if (failure != NULL) {
+        api_failed(request, failure);
     } else if (row == NULL) {
         reply_error(request, 404, "Workflow %s not found", request->params[0]);
     } else {
@@ -193,7 +256,8 @@ void workflows_get(struct http_request *request)
         reply_error(request, 404, "Workflow %s not found", request->params[0]);
         return;
     }
-    if (query_bool(&request->query, "with_payload", &with_payload, &error) < 0) {
+    if (query_bool(&request->query, "with_payload", &with_payload, &error) < 0 ||
+        query_bool(&request->query, "attempts", &showing->with_attempts, &error) < 0) {
         reply_error(request, 400, "%s", error.text);
         return;
     }
@@ -201,7 +265,8 @@ void workflows_get(struct http_request *request)
         return;
     json_writer_init(&showing->json, &showing->tasks);
     json_begin_array(&showing->json);
-    /* Tasks first, so that a status of the workflow is never older than those of its tasks. */
+    if (showing->with_attempts)
+        store_list_attempts(api->store, &showing->id, on_attempt, on_attempts, showing);
     store_find_tasks(api->store, &showing->id, on_task, on_tasks, showing);
     store_find_workflow(api->store, &showing->id, with_payload, on_workflow, showing);
 }

@@ -139,8 +139,78 @@ static void on_original(void *context, const struct workflow_row *row,
     launch(request, launching);
 }
 
-/* No body is needed; one that is there must be an empty object. */
-static bool read_relaunch_body(struct http_request *request)
+/* --- from the failure */
+
+struct resuming {
+    struct http_request *request;
+    struct id original;
+    struct id id;
+    int64_t created_us;
+    enum answer_kind kind; /* 0, which is CLAIMED, while nothing stood in the way */
+    const char *status;
+};
+
+static void on_resume_answer(void *context, const struct answer *answer)
+{
+    struct resuming *resuming = context;
+    resuming->kind = answer->kind;
+    resuming->status = answer->status;
+}
+
+static void on_resumed_row(void *context, const struct workflow_row *row,
+                           const struct pg_failure *failure)
+{
+    struct resuming *resuming = context;
+    struct http_request *request = resuming->request;
+    if (failure != NULL) {
+        api_failed(request, failure);
+    } else if (row == NULL) {
+        reply_error(request, 404, "Workflow %s not found", request->params[0]);
+    } else {
+        struct launching launching = {.project = row->project, .name = row->name};
+        launching.launch.comment = row->comment;
+        launching.launch.payload = row->payload;
+        reply_launched(request, &launching, &resuming->id);
+    }
+}
+
+static void on_resumed(void *context, const struct pg_failure *failure)
+{
+    struct resuming *resuming = context;
+    struct http_request *request = resuming->request;
+    const struct api *api = request->context;
+    char id[ID_TEXT_SIZE];
+    id_format(&resuming->original, id);
+    if (failure != NULL)
+        api_failed(request, failure);
+    else if (resuming->kind == ANSWER_MISSING)
+        reply_error(request, 404, "Workflow %s not found", request->params[0]);
+    else if (resuming->kind == ANSWER_REFUSED)
+        reply_error(request, 409,
+                    "Workflow %s cannot run again now: its concurrency does not allow it", id);
+    else if (resuming->kind == ANSWER_FINAL)
+        reply_error(request, 409,
+                    "Workflow %s is %s: only one that failed or was canceled can be "
+                    "relaunched from its failure",
+                    id, resuming->status);
+    else
+        store_find_workflow(api->store, &resuming->id, true, on_resumed_row, resuming);
+}
+
+static void relaunch_failed(struct http_request *request, const struct id *original)
+{
+    const struct api *api = request->context;
+    struct resuming *resuming = arena_new(&request->arena, 1, sizeof *resuming);
+    resuming->request = request;
+    resuming->original = *original;
+    resuming->created_us = store_now_us(api->store);
+    resuming->id = id_make_workflow(store_id_maker(api->store), &resuming->created_us);
+    store_relaunch_failed(api->store, &resuming->id, original, resuming->created_us,
+                          on_resume_answer, on_resumed, resuming);
+}
+
+/* No body is needed; `*from_failed` is set by {"from": "failed"}. False after a reply. */
+static bool read_relaunch_body(struct http_request *request, bool *from_failed)
 {
     struct json_span body;
     if (!body_json(request, &body))
@@ -150,8 +220,10 @@ static bool read_relaunch_body(struct http_request *request)
     struct json_span from = {0};
     if (json_kind(body) == JSON_OBJECT)
         from = json_member(body, "from", strlen("from"));
-    if (from.text != NULL) {
-        reply_error(request, 400, "'from' is not supported yet");
+    *from_failed =
+        from.size == strlen("\"failed\"") && memcmp(from.text, "\"failed\"", from.size) == 0;
+    if (json_kind(body) != JSON_OBJECT || (from.text != NULL && !*from_failed)) {
+        reply_error(request, 400, "the body must be empty, {} or {\"from\": \"failed\"}");
         return false;
     }
     return true;
@@ -161,7 +233,8 @@ void workflows_relaunch(struct http_request *request)
 {
     const struct api *api = request->context;
     struct id id;
-    if (!read_relaunch_body(request))
+    bool from_failed = false;
+    if (!read_relaunch_body(request, &from_failed))
         return;
     if (!id_parse(request->params[0], strlen(request->params[0]), &id)) {
         reply_error(request, 404, "Workflow %s not found", request->params[0]);
@@ -169,6 +242,10 @@ void workflows_relaunch(struct http_request *request)
     }
     if (!api_ready(request))
         return;
+    if (from_failed) {
+        relaunch_failed(request, &id);
+        return;
+    }
     struct launching *launching = arena_new(&request->arena, 1, sizeof *launching);
     launching->request = request;
     store_find_workflow(api->store, &id, true, on_original, launching);

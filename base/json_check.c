@@ -292,8 +292,10 @@ static const struct key *find_duplicate_of_many(struct checker *checker, const s
 
 static int check_duplicates(struct checker *checker, size_t first)
 {
-    const struct key *keys = checker->keys + first;
     size_t count = checker->key_count - first;
+    if (count < 2)
+        return 0;
+    const struct key *keys = checker->keys + first;
     const struct key *duplicate = count <= FEW_KEYS ? find_duplicate_of_few(keys, count)
                                                     : find_duplicate_of_many(checker, keys, count);
     if (duplicate == NULL)

@@ -22,6 +22,7 @@
 #include "api/http_server.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "daemon/machine.h"
 #include "daemon/notify.h"
 #include "daemon/postgres.h"
 #include "daemon/state_dir.h"
@@ -29,6 +30,7 @@
 #include "scheduler/catalog.h"
 #include "scheduler/engine.h"
 #include "scheduler/timetable.h"
+#include "scheduler/upkeep.h"
 #include "scheduler/watcher.h"
 #include "store/database.h"
 #include "store/store.h"
@@ -43,6 +45,7 @@ struct daemon {
     const char *config;
     uv_loop_t loop;
     struct state_dir state_dir;
+    struct machine machine;
     struct postgres *postgres; /* NULL: somebody else's database */
     const char *conninfo;
     char host[256];
@@ -53,6 +56,7 @@ struct daemon {
     struct executor *executor;
     struct engine *engine;
     struct timetable *timetable;
+    struct upkeep *upkeep;
     struct watcher *watcher; /* NULL: the kernel has no watches left, reload by hand */
     struct http_server *http;
     struct api api;
@@ -60,7 +64,7 @@ struct daemon {
     struct notify_watchdog watchdog;
     uv_timer_t retry;    /* of the database check */
     uv_timer_t deadline; /* of requests while stopping */
-    uv_signal_t signals[3];
+    uv_signal_t signals[4];
     bool ready;
     bool stopping;
     bool engine_stopped;
@@ -113,6 +117,7 @@ static enum exit_status prepare(struct daemon *daemon, struct error *error)
     int code = state_dir_open(settings->state_dir, &daemon->state_dir, error);
     if (code < 0)
         return code == -EBUSY ? EXIT_STATUS_UNAVAILABLE : EXIT_STATUS_CONFIG;
+    machine_prepare(&daemon->machine, daemon->state_dir.path);
     if (*settings->database_uri != '\0') {
         daemon->conninfo = settings->database_uri;
         return EXIT_STATUS_OK;
@@ -191,6 +196,13 @@ static void on_engine_started(void *context)
     if (daemon->stopping)
         return;
     timetable_set(daemon->timetable, daemon->catalog);
+    daemon->upkeep = upkeep_new(&(struct upkeep_options){
+        .loop = &daemon->loop,
+        .store = daemon->store,
+        .catalog = daemon->catalog,
+        .default_retention_offset = daemon->settings->default_retention_offset,
+        .fires_retention_ms = daemon->settings->fires_retention_ms,
+    });
     become_ready(daemon);
 }
 
@@ -267,7 +279,9 @@ static void open_store(struct daemon *daemon, const struct database_facts *facts
 static void open_engine(struct daemon *daemon)
 {
     const struct settings *settings = daemon->settings;
-    daemon->executor = executor_new(&daemon->loop, NULL);
+    daemon->executor = executor_new(
+        &daemon->loop, &(struct executor_options){.cgroups = &daemon->machine.cgroups,
+                                                  .launcher = daemon->machine.launcher});
     daemon->engine = engine_new(&(struct engine_options){
         .loop = &daemon->loop,
         .store = daemon->store,
@@ -397,7 +411,25 @@ static void close_timers(struct daemon *daemon)
     notify_watchdog_stop(&daemon->watchdog, NULL);
 }
 
-/* Everything has ended; what is left are handles, and the loop ends when they are closed. */
+/* Nobody answers any more: what asked is freed. */
+static void on_store_closed(void *context)
+{
+    struct daemon *daemon = context;
+    if (daemon->timetable != NULL)
+        timetable_close(daemon->timetable, on_closed, daemon);
+    if (daemon->upkeep != NULL)
+        upkeep_close(daemon->upkeep, on_closed, daemon);
+    engine_close(daemon->engine, on_closed, daemon);
+}
+
+/* What still ran has ended; nobody asks any more. */
+static void on_executor_closed(void *context)
+{
+    struct daemon *daemon = context;
+    store_close(daemon->store, on_store_closed, daemon);
+}
+
+/* What is left are handles, and the loop ends when they are closed. */
 static void close_all(struct daemon *daemon)
 {
     if (!daemon->engine_stopped || !daemon->requests_ended)
@@ -410,14 +442,8 @@ static void close_all(struct daemon *daemon)
         http_server_close(daemon->http, NULL, NULL);
     if (daemon->watcher != NULL)
         watcher_close(daemon->watcher, on_closed, daemon);
-    if (daemon->timetable != NULL)
-        timetable_close(daemon->timetable, on_closed, daemon);
     if (daemon->executor != NULL)
-        executor_close(daemon->executor, NULL, NULL);
-    if (daemon->store != NULL)
-        store_close(daemon->store, on_closed, daemon);
-    if (daemon->engine != NULL)
-        engine_close(daemon->engine, on_closed, daemon);
+        executor_close(daemon->executor, on_executor_closed, daemon);
 }
 
 static void on_engine_stopped(void *context)
@@ -450,8 +476,12 @@ static void stop(struct daemon *daemon)
     daemon->stopping = true;
     notify_stopping();
     uv_timer_stop(&daemon->retry);
+    if (daemon->catalog != NULL)
+        catalog_stop(daemon->catalog);
     if (daemon->timetable != NULL)
         timetable_stop(daemon->timetable);
+    if (daemon->upkeep != NULL)
+        upkeep_stop(daemon->upkeep);
     if (daemon->http != NULL) {
         uv_timer_start(&daemon->deadline, on_requests_overdue, REQUESTS_GRACE_MS, 0);
         http_server_stop(daemon->http, on_requests_ended, daemon);
@@ -493,15 +523,25 @@ static void reload_settings(struct daemon *daemon)
     settings_done(&fresh);
 }
 
+static void reload(struct daemon *daemon)
+{
+    if (!daemon->ready || daemon->stopping)
+        return;
+    notify_reloading();
+    reload_settings(daemon);
+    catalog_load(daemon->catalog, on_reloaded, daemon);
+}
+
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct daemon *daemon = handle->data;
     if (number == SIGHUP) {
-        if (!daemon->ready || daemon->stopping)
-            return;
-        notify_reloading();
-        reload_settings(daemon);
-        catalog_load(daemon->catalog, on_reloaded, daemon);
+        reload(daemon);
+        return;
+    }
+    if (number == SIGUSR1) {
+        if (daemon->ready)
+            engine_drain(daemon->engine);
         return;
     }
     log_info(daemon->stopping ? "stopping at once" : "stopping",
@@ -511,7 +551,7 @@ static void on_signal(uv_signal_t *handle, int number)
 
 static void watch_signals(struct daemon *daemon)
 {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         uv_signal_init(&daemon->loop, &daemon->signals[i]);
         daemon->signals[i].data = daemon;
@@ -555,6 +595,7 @@ enum exit_status daemon_run(struct settings *settings, const char *config)
         log_error("cannot start", log_error_text(&error));
     if (postgres_stop(daemon->postgres, &error) < 0)
         log_error("the private PostgreSQL did not stop well", log_error_text(&error));
+    machine_done(&daemon->machine);
     state_dir_close(&daemon->state_dir);
     enum exit_status status = daemon->status;
     free(daemon);

@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "base/duration.h"
+#include "base/size.h"
 #include "daemon/settings.h"
 
 static void *field(const struct setting *row, void *values)
@@ -19,58 +20,16 @@ static const void *const_field(const struct setting *row, const void *values)
     return (const char *)values + row->offset;
 }
 
-static int parse_whole(const char *text, const char **rest, int64_t *value)
+static int parse_int(const char *text, int64_t *value)
 {
     char *end;
     errno = 0;
     long long number = strtoll(text, &end, 10);
-    bool starts_well =
-        isdigit((unsigned char)text[0]) || (text[0] == '-' && isdigit((unsigned char)text[1]));
-    if (!starts_well || errno != 0)
+    bool starts_well = isdigit((unsigned char)text[text[0] == '-']);
+    if (!starts_well || errno != 0 || *end != '\0')
         return -EINVAL;
-    *rest = end;
     *value = number;
     return 0;
-}
-
-static int parse_int(const char *text, int64_t *value)
-{
-    const char *rest;
-    if (parse_whole(text, &rest, value) < 0 || *rest != '\0')
-        return -EINVAL;
-    return 0;
-}
-
-static const struct unit {
-    const char *name, *short_name;
-    int64_t bytes;
-} units[] = {
-    {"GiB", "G", INT64_C(1) << 30},
-    {"MiB", "M", INT64_C(1) << 20},
-    {"KiB", "K", INT64_C(1) << 10},
-    {"B", "", 1},
-};
-enum { UNITS = sizeof units / sizeof units[0] };
-
-/* A power of two: `MB`, which some read as a million, is not understood. */
-static int parse_bytes(const char *text, int64_t *value)
-{
-    const char *rest;
-    int64_t number;
-    if (parse_whole(text, &rest, &number) < 0)
-        return -EINVAL;
-    for (int i = 0; i < UNITS; i++)
-        if (strcasecmp(rest, units[i].name) == 0 || strcasecmp(rest, units[i].short_name) == 0)
-            return __builtin_mul_overflow(number, units[i].bytes, value) ? -EINVAL : 0;
-    return -EINVAL;
-}
-
-static void format_bytes(int64_t bytes, struct buffer *out)
-{
-    int i = 0;
-    while (i < UNITS - 1 && (bytes == 0 || bytes % units[i].bytes != 0))
-        i++;
-    buffer_printf(out, "%lld%s", (long long)(bytes / units[i].bytes), units[i].name);
 }
 
 static int parse_duration_ms(const char *text, int64_t *value)
@@ -88,7 +47,7 @@ static int parse_number(enum setting_type type, const char *text, int64_t *value
     case SETTING_DURATION:
         return parse_duration_ms(text, value);
     case SETTING_BYTES:
-        return parse_bytes(text, value);
+        return size_parse(text, value, NULL);
     default:
         return parse_int(text, value);
     }
@@ -96,14 +55,15 @@ static int parse_number(enum setting_type type, const char *text, int64_t *value
 
 static void format_number(enum setting_type type, int64_t value, struct buffer *out)
 {
-    char text[DURATION_TEXT_SIZE];
+    char text[DURATION_TEXT_SIZE + SIZE_TEXT_SIZE];
     switch (type) {
     case SETTING_DURATION:
         duration_format(value * 1000, text);
         buffer_add_text(out, text);
         break;
     case SETTING_BYTES:
-        format_bytes(value, out);
+        size_format(value, text);
+        buffer_add_text(out, text);
         break;
     default:
         buffer_printf(out, "%lld", (long long)value);

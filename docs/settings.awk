@@ -1,4 +1,5 @@
-# Makes docs/settings.md (-v format=markdown) and systemd/directord.conf (-v format=conf) of `directord --help`.
+# Makes docs/settings.md (-v format=markdown), docs/directord.conf.5 (-v format=man) and systemd/directord.conf
+# (-v format=conf) of `directord --help`.
 
 function finish()
 {
@@ -7,6 +8,10 @@ function finish()
     if (format == "conf") {
         gsub(/\n/, "\n# ", text)
         printf "\n# %s\n#%s=%s\n", text, name, initial
+    } else if (format == "man") {
+        gsub(/-/, "\\-", initial)
+        gsub(/-/, "\\-", text)
+        printf ".TP\n.B %s=%s\n%s\n", name, initial, text
     } else {
         gsub(/\n/, " ", text)
         gsub(/\|/, "\\|", text)
@@ -19,6 +24,21 @@ BEGIN {
     if (format == "conf") {
         print "# Settings of directord: NAME=value lines, with the defaults in comments. The environment wins over this"
         print "# file. Most changes need a restart; those marked so are taken by a reload."
+    } else if (format == "man") {
+        print ".\\\" Generated: make docs"
+        print ".TH DIRECTORD.CONF 5 \"\" directord \"File formats\""
+        print ".SH NAME\ndirectord.conf \\- settings of directord"
+        print ".SH DESCRIPTION\nLines of the form"
+        print ".IR NAME = value ,"
+        print "as in an environment file of"
+        print ".BR systemd.exec (5),"
+        print "and comments that begin with #."
+        print ".BR directord (8)"
+        print "reads the file of its option"
+        print ".BR \\-\\-config ;"
+        print "a variable of the same name in the environment wins over it."
+        print "An unknown name or a bad value ends the start."
+        print ".SH SETTINGS"
     } else {
         print "# Settings"
         print ""

@@ -6,12 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <uthash.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "executor/proc.h"
 
 enum child_role {
     CHILD_LEADER,  /* its family waits for it */
@@ -36,9 +38,6 @@ struct child {
 /* Deaths bring new orphans: so many times a sweep looks again before it leaves the rest to the next
  * one. */
 #define MAX_PASSES 4
-/* The kernel's limit for arguments and environment together (MAX_ARG_PAGES of the usual 8 MiB
- * stack), and more. */
-#define MAX_ENVIRONMENT (4 * 1024 * 1024)
 
 static struct child *find(const struct children *children, pid_t pid)
 {
@@ -124,54 +123,17 @@ void family_signal(struct family *family, int signal)
 
 /* --- reading /proc -------------------------------------------------------------------------- */
 
-/* Reads all of `fd` into children->text, at most `max` bytes. False on an error. */
-static bool read_all(struct children *children, int fd, size_t max)
-{
-    struct buffer *text = &children->text;
-    buffer_clear(text);
-    while (text->size < max) {
-        ssize_t n = read(fd, buffer_reserve(text, 4096), 4096);
-        if (n <= 0)
-            return n == 0;
-        text->size += (size_t)n;
-    }
-    return true;
-}
-
-static bool read_proc(struct children *children, pid_t pid, const char *file, size_t max)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    bool done = read_all(children, fd, max);
-    close(fd);
-    return done;
-}
-
 /* Has it begun to exit? Then its environment is gone, but its own children may not be ours yet. */
 static bool is_exiting(struct children *children, pid_t pid)
 {
     const unsigned exiting = 0x4; /* PF_EXITING of the kernel's sched.h */
     unsigned flags = 0;
-    if (!read_proc(children, pid, "stat", 4096))
+    if (!proc_read(pid, "stat", 4096, &children->text))
         return false;
     /* PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS: the name may hold anything (proc(5)). */
     const char *behind_name = strrchr(buffer_text(&children->text), ')');
     return behind_name && sscanf(behind_name, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 &&
            (flags & exiting) != 0;
-}
-
-/* The entry of the environment in children->text that begins with `mark`, or NULL. */
-static const char *find_entry(struct children *children, const char *mark)
-{
-    const char *entry = buffer_text(&children->text);
-    const char *end = entry + children->text.size;
-    for (; entry < end; entry += strlen(entry) + 1)
-        if (strncmp(entry, mark, strlen(mark)) == 0)
-            return entry;
-    return NULL;
 }
 
 /* --- whose is it? --------------------------------------------------------------------------- */
@@ -190,8 +152,8 @@ static bool carries(const struct family *family, const char *task, const char *a
 
 static struct family *family_of_environment(struct children *children)
 {
-    const char *task = find_entry(children, FAMILY_TASK_MARK);
-    const char *attempt = find_entry(children, FAMILY_ATTEMPT_MARK);
+    const char *task = proc_find_entry(&children->text, FAMILY_TASK_MARK);
+    const char *attempt = proc_find_entry(&children->text, FAMILY_ATTEMPT_MARK);
     if (!task || !attempt)
         return NULL;
     for (struct child *child = children->table; child; child = child->hh.next)
@@ -205,7 +167,7 @@ static void judge(struct children *children, struct child *child)
 {
     child->family = family_of_session(children, child->pid);
     if (!child->family) {
-        bool readable = read_proc(children, child->pid, "environ", MAX_ENVIRONMENT);
+        bool readable = proc_read(child->pid, "environ", PROC_MAX_ENVIRONMENT, &children->text);
         if (readable && children->text.size == 0 &&
             (is_exiting(children, child->pid) ||
              clock_mono_us() - child->met_at_mono_us < EXEC_LASTS_US))
@@ -221,7 +183,7 @@ static void judge(struct children *children, struct child *child)
 static void meet_adopted(struct children *children)
 {
     if (children->list_fd < 0 || lseek(children->list_fd, 0, SEEK_SET) < 0 ||
-        !read_all(children, children->list_fd, SIZE_MAX))
+        !proc_read_all(children->list_fd, SIZE_MAX, &children->text))
         return;
     const char *at = buffer_text(&children->text);
     char *end;
@@ -237,13 +199,31 @@ static bool is_adopted(const struct child *child)
     return child->role >= CHILD_UNKNOWN;
 }
 
-/* True when it was dead, or was no child any more. */
-static bool reap(pid_t pid)
+/* The CPU time of processes adds up; of memory only the largest one's is known. */
+static void add_usage(struct family *family, const struct rusage *usage)
 {
-    siginfo_t info = {0};
-    if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG) < 0)
-        return errno == ECHILD;
-    return info.si_pid == pid;
+    int64_t peak_bytes = (int64_t)usage->ru_maxrss * 1024;
+    family->cpu_us += (usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * US_PER_SECOND +
+                      usage->ru_utime.tv_usec + usage->ru_stime.tv_usec;
+    if (family->peak_memory_bytes < peak_bytes)
+        family->peak_memory_bytes = peak_bytes;
+}
+
+void family_reap_leader(struct family *family)
+{
+    struct rusage usage;
+    if (wait4(family->leader, NULL, WNOHANG, &usage) == family->leader)
+        add_usage(family, &usage);
+}
+
+/* True when it was dead, or was no child any more. */
+static bool reap(const struct child *child)
+{
+    struct rusage usage;
+    pid_t pid = wait4(child->pid, NULL, WNOHANG, &usage);
+    if (pid == child->pid && child->family)
+        add_usage(child->family, &usage);
+    return pid == child->pid || (pid < 0 && errno == ECHILD);
 }
 
 static void signal_member(struct child *child)
@@ -285,7 +265,7 @@ static struct picture pass(struct children *children)
     {
         if (!is_adopted(child))
             continue;
-        if (reap(child->pid)) {
+        if (reap(child)) {
             drop(children, child);
             picture.deaths = true;
             continue;

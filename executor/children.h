@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/buffer.h"
@@ -23,10 +24,12 @@
  * number, which is the number of its session and group, stays its own. */
 struct family {
     pid_t leader;
-    const char *task_mark;    /* `DIRECTOR_TASK_ID=…`, NULL: attributed by session only */
-    const char *attempt_mark; /* `DIRECTOR_ATTEMPT=…` */
-    int signal;               /* what adopted members get when met: 0, SIGTERM (once) or SIGKILL */
-    size_t survivors;         /* adopted members alive at the last sweep */
+    const char *task_mark;     /* `DIRECTOR_TASK_ID=…`, NULL: attributed by session only */
+    const char *attempt_mark;  /* `DIRECTOR_ATTEMPT=…` */
+    int signal;                /* what adopted members get when met: 0, SIGTERM (once) or SIGKILL */
+    size_t survivors;          /* adopted members alive at the last sweep */
+    int64_t cpu_us;            /* of the reaped ones, and of those that they had waited for */
+    int64_t peak_memory_bytes; /* of the largest one of them */
 };
 
 #define FAMILY_TASK_MARK "DIRECTOR_TASK_ID="
@@ -48,6 +51,8 @@ void children_forget(struct children *children, pid_t pid);
 /* Signals the leader's process group. SIGTERM is followed by SIGCONT, since stopped processes could
  * not act on it. */
 void family_signal(struct family *family, int signal);
+/* Gives up the leader's number, once it is dead. */
+void family_reap_leader(struct family *family);
 /* Meets newly adopted processes, reaps dead ones, signals those of families that have a signal, and
  * counts survivors. False when the picture was still changing: then no family may be taken for
  * gone, and another sweep is due soon. */

@@ -11,7 +11,7 @@
  * The executor makes the daemon a child subreaper: orphans of its children become children of the
  * daemon. It kills only what it can attribute to an attempt, and reaps every dead child but those
  * named by executor_ignore_pid. What wipes its environment and detaches itself cannot be attributed
- * and escapes.
+ * and escapes, unless attempts have control groups (options.cgroups): nothing escapes these.
  *
  * One executor a process, on the main thread; SIGPIPE is ignored, descriptors 0 to 2 are open.
  */
@@ -23,6 +23,7 @@
 #include <sys/types.h>
 #include <uv.h>
 
+#include "executor/cgroup.h"
 #include "executor/log_ring.h"
 
 struct executor;
@@ -31,6 +32,9 @@ struct attempt;
 struct executor_options {
     int64_t start_budget_us; /* time that starts may take in one turn of the loop; 0: 2,000 */
     int64_t kill_wait_ms;    /* from SIGKILL to giving up on what does not die; 0: 5,000 */
+    /* These two outlive the executor. */
+    const struct cgroup_tree *cgroups; /* where attempts get control groups; NULL: they have none */
+    const char *launcher; /* the file of directord-exec, needed for identities and groups */
 };
 
 /* `options` may be NULL. */
@@ -84,6 +88,11 @@ struct attempt_end {
     int64_t started_us; /* wall clock; both 0 when nothing was started */
     int64_t ended_us;
     bool left_behind; /* something of it could not be killed in time and may still live */
+    /* Of all its processes; 0 where it is not known. Without a control group the peak is that of
+     * the largest one, known when it is above the daemon's own: a process begins with the peak of
+     * the one that it was spawned from (getrusage(2), ru_maxrss). */
+    int64_t peak_memory_bytes;
+    int64_t cpu_us;
 };
 
 /* The attempt is valid until this returns; its log (attempt_log) too. */
@@ -103,6 +112,9 @@ struct attempt_spec {
     const char *const *argv;
     const char *const *envp; /* the whole environment, `KEY=VALUE`, NULL at the end [none] */
     const char *cwd;         /* [/] */
+    const char *user;  /* a name or a number; HOME is set if envp has none [the daemon's own] */
+    const char *group; /* likewise [the user's] */
+    struct cgroup_limits limits; /* [none] */
     char *input; /* for standard input, malloc'ed: the executor frees it [end of file at once] */
     size_t input_size;
     enum result_source result;

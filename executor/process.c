@@ -19,13 +19,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/duration.h"
 #include "base/memory.h"
+#include "base/size.h"
 #include "executor/attempt.h"
+#include "executor/launch.h"
 #include "executor/result.h"
 #include "executor/spawn.h"
 
@@ -36,10 +39,10 @@
 #define STREAM_DRAIN_BYTES (1024 * 1024)
 /* What the traceback is cut from. */
 #define STDERR_TAIL_BYTES 8192
+/* A launcher's report is one error. */
+#define REPORT_BYTES sizeof(struct error)
 /* Under memory pressure the kernel takes tasks before the daemon and its database. */
 #define OOM_SCORE "500"
-
-#define RESULT_FILENO 3
 
 enum phase { RUNNING, TERMINATING, KILLING, ABANDONED };
 
@@ -57,6 +60,12 @@ struct process {
     char **argv;
     char **envp;
     const char *cwd;
+    const char *user;
+    const char *group;
+
+    struct cgroup_limits limits;
+    char *cgroup;         /* the directory of its control group, or NULL */
+    struct buffer report; /* the launcher's */
 
     char *input;
     size_t input_size;
@@ -116,6 +125,9 @@ static void process_prepare(struct attempt *attempt, const struct attempt_spec *
     process->argv = copy_list(&process->arena, spec->argv);
     process->envp = copy_list(&process->arena, spec->envp);
     process->cwd = arena_text(&process->arena, spec->cwd ? spec->cwd : "/");
+    process->user = spec->user ? arena_text(&process->arena, spec->user) : NULL;
+    process->group = spec->group ? arena_text(&process->arena, spec->group) : NULL;
+    process->limits = spec->limits;
     process->input = spec->input;
     process->input_size = spec->input_size;
     process->source = spec->result;
@@ -138,6 +150,8 @@ static void process_done(struct attempt *attempt)
     free(process->input);
     free(process->task_mark);
     free(process->attempt_mark);
+    free(process->cgroup);
+    buffer_done(&process->report);
     buffer_done(&process->result);
     log_ring_done(&process->log);
     log_ring_done(&process->stderr_tail);
@@ -163,10 +177,10 @@ static void stream_close(struct stream *stream)
     stream->fd = -1;
 }
 
-static void take_result(struct process *process, const char *bytes, size_t n)
+static void take_up_to(struct buffer *buffer, size_t limit, const char *bytes, size_t n)
 {
-    size_t room = process->max_result_bytes + 1 - process->result.size;
-    buffer_add(&process->result, bytes, n < room ? n : room);
+    size_t room = limit - buffer->size;
+    buffer_add(buffer, bytes, n < room ? n : room);
 }
 
 static void take_output(struct process *process, enum output_stream stream, const char *bytes,
@@ -182,12 +196,14 @@ static void take_output(struct process *process, enum output_stream stream, cons
 
 static void take(struct process *process, int from, const char *bytes, size_t n)
 {
-    if (from == RESULT_FILENO || (from == STDOUT_FILENO && process->source == RESULT_STDOUT))
-        take_result(process, bytes, n);
+    if (from == SPAWN_RESULT || (from == STDOUT_FILENO && process->source == RESULT_STDOUT))
+        take_up_to(&process->result, process->max_result_bytes + 1, bytes, n);
     if (from == STDOUT_FILENO)
         take_output(process, OUTPUT_STDOUT, bytes, n);
     if (from == STDERR_FILENO)
         take_output(process, OUTPUT_STDERR, bytes, n);
+    if (from == SPAWN_REPORT)
+        take_up_to(&process->report, REPORT_BYTES, bytes, n);
 }
 
 /* Reads what is there, up to a limit that no one is kept waiting for. */
@@ -295,14 +311,22 @@ static void set_oom_score(pid_t pid)
     close(fd);
 }
 
-static void report_spawn_failure(struct process *process, const struct error *error)
+static void fail_to_spawn(struct attempt_end *end, const struct error *error)
 {
     struct result result = result_of_failure(error->text, "", 0);
-    struct attempt_end end = {.outcome = spawn_is_transient(error->code) ? ATTEMPT_NO_ROOM
-                                                                         : ATTEMPT_SPAWN_FAILED,
-                              .exit_status = -1,
-                              .result = result.text,
-                              .result_size = result.size};
+    *end = (struct attempt_end){.outcome = spawn_is_transient(error->code) ? ATTEMPT_NO_ROOM
+                                                                           : ATTEMPT_SPAWN_FAILED,
+                                .exit_status = -1,
+                                .result = result.text,
+                                .result_size = result.size};
+}
+
+static void report_spawn_failure(struct process *process, const struct error *error)
+{
+    struct attempt_end end;
+    fail_to_spawn(&end, error);
+    if (process->cgroup)
+        cgroup_remove(process->cgroup);
     attempt_report(&process->attempt, &end);
     attempt_release(&process->attempt);
 }
@@ -313,17 +337,46 @@ static void start_timer(struct process *process, int64_t ms)
     uv_timer_start(&process->timer, on_phase_timer, (uint64_t)ms, 0);
 }
 
-static void process_start(struct attempt *attempt)
+/* The group is named by what follows the marks' `=`. */
+static int make_cgroup(struct process *process, struct error *error)
 {
-    struct process *process = (struct process *)attempt;
+    const char *task = process->task_mark ? strchr(process->task_mark, '=') + 1 : "unnamed";
+    const char *number = process->attempt_mark ? strchr(process->attempt_mark, '=') + 1 : "0";
+    char *name = mem_format("%s.%s", task, number);
+    int code = cgroup_make(process->attempt.executor->options.cgroups, name, &process->limits,
+                           &process->cgroup, error);
+    free(name);
+    return code;
+}
+
+static int spawn(struct process *process, struct spawned *spawned, struct error *error)
+{
+    struct launch launch = {.launcher = process->attempt.executor->options.launcher,
+                            .user = process->user,
+                            .group = process->group};
     struct spawn_request request = {.argv = process->argv,
                                     .envp = process->envp,
                                     .cwd = process->cwd,
                                     .result_pipe = process->source == RESULT_FD};
+    int code = make_cgroup(process, error);
+    if (code < 0)
+        return code;
+    launch.cgroup = process->cgroup;
+    if (launch.cgroup || launch.user || launch.group) {
+        if (!launch.launcher)
+            return error_set(error, -ENOENT, "the launcher directord-exec is not installed");
+        launch_wrap(&launch, &process->arena, &request);
+    }
+    return spawn_process(&request, spawned, error);
+}
+
+static void process_start(struct attempt *attempt)
+{
+    struct process *process = (struct process *)attempt;
     struct spawned spawned;
     struct error error;
     process->started_us = clock_wall_us();
-    if (spawn_process(&request, &spawned, &error) < 0) {
+    if (spawn(process, &spawned, &error) < 0) {
         report_spawn_failure(process, &error);
         return;
     }
@@ -361,15 +414,35 @@ static struct result stopped_result(struct process *process)
     return failure(process, text);
 }
 
-static struct result failed_result(struct process *process)
+static struct result failed_result(struct process *process, const struct cgroup_usage *usage)
 {
-    char text[RESULT_REASON_SIZE];
+    char text[RESULT_REASON_SIZE + SIZE_TEXT_SIZE + 64];
+    char limit[SIZE_TEXT_SIZE] = "";
     result_exit_text(process->exit_status, process->signal, text);
+    if (usage->oom_kills > 0) {
+        size_t n = strlen(text);
+        size_format(process->limits.memory_max, limit);
+        snprintf(text + n, sizeof text - n, ": out of memory%s%s",
+                 process->limits.memory_max > 0 ? ", memory_max is " : "",
+                 process->limits.memory_max > 0 ? limit : "");
+    }
     return failure(process, text);
 }
 
+/* The launcher did not come as far as the program. */
+static bool conclude_launch(struct process *process, struct attempt_end *end)
+{
+    struct error error;
+    if (process->report.size == 0 || process->attempt.why != STOP_NONE)
+        return false;
+    launch_read_report(buffer_text(&process->report), &error);
+    fail_to_spawn(end, &error);
+    return true;
+}
+
 /* Fills outcome and result. */
-static void conclude(struct process *process, struct attempt_end *end)
+static void conclude(struct process *process, const struct cgroup_usage *usage,
+                     struct attempt_end *end)
 {
     struct result result = {0};
     struct error error;
@@ -379,7 +452,7 @@ static void conclude(struct process *process, struct attempt_end *end)
         result = stopped_result(process);
     } else if (process->signal != 0 || process->exit_status != 0) {
         end->outcome = ATTEMPT_FAILED;
-        result = failed_result(process);
+        result = failed_result(process, usage);
     } else if (result_read(process->source, buffer_text(&process->result), process->result.size,
                            process->max_result_bytes, &result, &error) == 0) {
         end->outcome = ATTEMPT_SUCCESS;
@@ -391,15 +464,35 @@ static void conclude(struct process *process, struct attempt_end *end)
     end->result_size = result.size;
 }
 
+/* From the control group what it says, else from the processes that were reaped. */
+static void note_usage(const struct process *process, const struct cgroup_usage *usage,
+                       struct attempt_end *end)
+{
+    struct rusage own;
+    const struct family *family = &process->family;
+    getrusage(RUSAGE_SELF, &own);
+    end->cpu_us = usage->cpu_us > 0 ? usage->cpu_us : family->cpu_us;
+    if (usage->peak_memory_bytes > 0)
+        end->peak_memory_bytes = usage->peak_memory_bytes;
+    else if (family->peak_memory_bytes > (int64_t)own.ru_maxrss * 1024)
+        end->peak_memory_bytes = family->peak_memory_bytes;
+}
+
 static void report(struct process *process)
 {
+    struct cgroup_usage usage = {0};
     struct attempt_end end = {.why = process->attempt.why,
                               .exit_status = process->exit_status,
                               .signal = process->signal,
                               .started_us = process->started_us,
                               .ended_us = clock_wall_us(),
                               .left_behind = process->phase == ABANDONED};
-    conclude(process, &end);
+    if (process->cgroup)
+        usage = cgroup_read_usage(process->cgroup);
+    if (!conclude_launch(process, &end)) {
+        note_usage(process, &usage, &end);
+        conclude(process, &usage, &end);
+    }
     attempt_report(&process->attempt, &end);
 }
 
@@ -426,13 +519,14 @@ static bool is_closing(const struct process *process)
 /* Nothing of it lives: the leader, a zombie until now, gives its number back. */
 static void end(struct process *process)
 {
-    siginfo_t info;
     close_pipes(process);
     children_remove_family(&process->attempt.executor->children, &process->family);
-    waitid(P_PID, (id_t)process->family.leader, &info, WEXITED | WNOHANG);
+    family_reap_leader(&process->family);
     close_handles(process);
     if (!process->attempt.reported)
         report(process);
+    if (process->cgroup)
+        cgroup_remove(process->cgroup);
 }
 
 /* Harmless for one that has never started, or is closing already. */
@@ -447,10 +541,16 @@ static void process_abandon(struct attempt *attempt)
 
 /* --- the phases ----------------------------------------------------------------------------- */
 
+/* In a control group everyone is told at once, so that the sweep has nobody to tell later. */
 static void signal_all(struct process *process, int signal)
 {
-    process->family.signal = signal;
+    bool by_group = process->cgroup && signal != SIGKILL;
+    process->family.signal = by_group ? 0 : signal;
     family_signal(&process->family, signal);
+    if (by_group)
+        cgroup_signal(process->cgroup, signal, process->family.leader);
+    else if (process->cgroup)
+        cgroup_kill(process->cgroup);
     executor_sweep_soon(process->attempt.executor);
 }
 
@@ -528,12 +628,18 @@ static void on_exit_seen(uv_poll_t *poll, int status, int events)
     executor_sweep_soon(process->attempt.executor);
 }
 
+static bool is_gone(const struct process *process)
+{
+    return process->exited && process->family.survivors == 0 &&
+           !(process->cgroup && cgroup_is_populated(process->cgroup));
+}
+
 static bool process_swept(struct attempt *attempt, bool settled)
 {
     struct process *process = (struct process *)attempt;
     if (!process->exited || is_closing(process))
         return false;
-    if (!settled || process->family.survivors > 0)
+    if (!settled || !is_gone(process))
         return process->phase != ABANDONED;
     end(process);
     return false;

@@ -1,7 +1,8 @@
 /* Starts a program as a process with its pipes, by posix_spawn.
  *
  * The process leads a session and group of its own, has default signal dispositions and an empty
- * mask, real pipes as descriptors 0, 1 and 2, a pipe or /dev/null as 3, and no other descriptor.
+ * mask, real pipes as descriptors 0, 1 and 2, a pipe or /dev/null as 3, a pipe as 4 if asked for,
+ * and no other descriptor.
  */
 #pragma once
 
@@ -10,20 +11,22 @@
 
 #include "base/error.h"
 
-#define SPAWN_FDS 4
+/* The descriptors behind the standard ones. */
+enum { SPAWN_RESULT = 3, SPAWN_REPORT, SPAWN_FDS };
 
 struct spawn_request {
     char **argv; /* without a `/`, argv[0] is sought in the PATH of envp, as a shell does */
     char **envp;
     const char *cwd;  /* relative programs and PATH entries are sought from here */
     bool result_pipe; /* descriptor 3 is a pipe */
+    bool report_pipe; /* descriptor 4 is a pipe */
 };
 
 struct spawned {
     pid_t pid;
     int pidfd;
-    int fds[SPAWN_FDS]; /* our ends, close-on-exec: 0 to write, others to read; fds[3] -1 without a
-                           result_pipe */
+    int fds[SPAWN_FDS]; /* our ends, close-on-exec: 0 to write, others to read; -1 for a pipe that
+                           was not asked for */
 };
 
 /* Blocks until the program runs or could not be run: some tenths of a millisecond. Nothing is left

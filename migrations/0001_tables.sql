@@ -33,7 +33,9 @@ CREATE TABLE definitions (
     concurrency integer,                -- unfinished instances at once; NULL: any number
     overlap text NOT NULL DEFAULT 'queue' CHECK (overlap IN ('queue', 'skip', 'replace')),
     retention integer,                  -- finished instances kept; NULL: the daemon's default; -1: all
-    created timestamptz NOT NULL DEFAULT now()
+    timeout double precision,           -- seconds that a run may take; NULL: any
+    created timestamptz NOT NULL DEFAULT now(),
+    used timestamptz NOT NULL DEFAULT now() -- by a daemon that has it loaded; said anew every hour
 );
 CREATE INDEX definitions_by_name ON definitions (fullname);
 
@@ -75,6 +77,7 @@ CREATE TABLE workflows (
     updated timestamptz NOT NULL,
     started timestamptz,
     finished timestamptz,
+    deadline timestamptz,               -- of an unfinished run with a timeout
     scheduled timestamptz,              -- nominal time of the fire that made it
     relaunched_from uuid,
     reason text,
@@ -82,6 +85,7 @@ CREATE TABLE workflows (
     payload json NOT NULL
 ) WITH (fillfactor = 85);               -- room for the one or two updates of a row's life on its own page
 CREATE INDEX workflows_by_name ON workflows (project, name, id);
+CREATE INDEX workflows_deadline ON workflows (deadline) WHERE deadline IS NOT NULL;
 CREATE INDEX workflows_unfinished ON workflows (project, name, id) WHERE finished IS NULL;
 
 -- A task of a workflow; its key, queue and neighbours are those of the definition's task at the same position.

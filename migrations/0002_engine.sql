@@ -31,14 +31,16 @@
 --   stop      an attempt that must be stopped: held by `node_id`
 --   room      an instance of project.name ended whose definition has a concurrency limit: admit may have work
 --   left      `count` tasks are ready, but were not claimed in this call
+--   later     a further attempt of a task is due at `at`
 --   skipped   `count` tasks that claim found belong to workflows that somebody else holds just now
 --   refused   item number `item` (from 1) of a launch was not taken: reason `overlap`, `key_reused`
 --   duplicate item number `item` of a launch repeats an idempotency key: `workflow_id` is what it made then
 --   lost      an attempt that this node says it holds is no longer its own
+--   draining  this node is to take nothing new
 --   canceled  the workflow is canceled (now, or was already); missing: there is no such workflow;
 --   final     the workflow had ended before as `status`
 --   fired     a fire's row was written: `item` is its place in the batch, `reason` the outcome
---   cursor    schedule `count` stands at `at` (another daemon moved it, or it moved as asked)
+--   cursor    schedule `count`, its batch's number `item`, stands at `at` (another daemon moved it, or it moved as asked)
 CREATE TYPE answer AS (
     kind text,
     workflow_id uuid,
@@ -87,8 +89,11 @@ BEGIN
            CASE WHEN d.action IS NOT NULL THEN w.payload END,
            CASE WHEN i.size <= p_max_input THEN i.args END,
            CASE WHEN i.size <= p_max_input THEN i.results END,
-           CASE WHEN t.is_hook THEN json_build_object('status', w.status, 'reason', w.reason, 'task', f.key,
-                                                      'result', f.result) END,
+           CASE WHEN t.is_hook
+                THEN ('{"reason":' || coalesce(to_json(w.reason)::text, 'null')
+                      || ',"result":' || coalesce(f.result::text, 'null')
+                      || ',"status":' || to_json(w.status)::text
+                      || ',"task":' || coalesce(to_json(f.key)::text, 'null') || '}')::json END,
            CASE WHEN i.size > p_max_input THEN i.size END
       FROM unnest(p_workflows, p_positions) AS c (workflow_id, "position")
       JOIN tasks t ON t.workflow_id = c.workflow_id AND t.position = c.position
@@ -234,7 +239,8 @@ CREATE FUNCTION settle(p_batch uuid, p_node uuid, p_slots integer, p_queues text
 LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();
-    v_check uuid[];         -- workflows that may have ended
+    v_check uuid[];         -- workflows that may have ended: nothing behind these attempts goes on
+    v_again timestamptz;    -- when the first of the next attempts is due
     v_claimed uuid[];
     v_claimed_positions integer[];
     v_left bigint;
@@ -313,18 +319,21 @@ BEGIN
          WHERE t.workflow_id = p.workflow_id AND t.position = p.position
         RETURNING t.workflow_id, t.position, p.take, t.due
     )
-    SELECT (SELECT array_agg(DISTINCT h.workflow_id) FROM hit h
-             WHERE NOT h.is_hook AND (h.next = '{}' OR NOT h.success) AND NOT h.again),
+    SELECT (SELECT array_agg(o.workflow_id)
+              FROM (SELECT h.workflow_id FROM hit h WHERE NOT h.is_hook AND NOT h.again
+                    EXCEPT
+                    SELECT c.workflow_id FROM change c WHERE NOT c.cancel) o),
+           (SELECT v_now + min(h.delay) FROM hit h WHERE h.again),
            array_agg(m.workflow_id) FILTER (WHERE m.take), array_agg(m.position) FILTER (WHERE m.take),
            count(m.due)
-      INTO v_check, v_claimed, v_claimed_positions, v_left
+      INTO v_check, v_again, v_claimed, v_claimed_positions, v_left
       FROM moved m;
 
     IF v_check IS NOT NULL THEN
         WITH over AS (
             UPDATE workflows w
                SET status = CASE WHEN f.status = 'error' THEN 'error' ELSE 'success' END::status,
-                   reason = f.reason, finished = v_now, updated = v_now
+                   reason = f.reason, finished = v_now, updated = v_now, deadline = NULL
               FROM unnest(v_check) AS c (id)
               LEFT JOIN LATERAL (SELECT t.status, t.reason FROM tasks t
                                   WHERE t.workflow_id = c.id AND t.status = 'error' AND NOT t.is_hook
@@ -356,6 +365,9 @@ BEGIN
     IF v_left + v_hooks > 0 THEN
         RETURN NEXT say('left', count => v_left + v_hooks);
     END IF;
+    IF v_again IS NOT NULL THEN
+        RETURN NEXT say('later', at => v_again);
+    END IF;
 END $$;
 
 -- Ends attempts of this node, one item each. An attempt of a canceled task only gives back its hold.
@@ -383,7 +395,7 @@ BEGIN
     RETURN QUERY SELECT * FROM release(p_node, p_workflows, p_positions, p_attempts);
 END $$;
 
--- Gives back the hold of canceled attempts whose processes are gone; `room` for those whose definition has a limit.
+-- Gives back the hold of canceled and timed out attempts whose processes are gone; `room` for those whose definition has a limit.
 -- The caller holds the workflows' locks.
 CREATE FUNCTION release(p_node uuid, p_workflows uuid[], p_positions integer[], p_attempts integer[])
 RETURNS SETOF answer
@@ -394,7 +406,7 @@ BEGIN
         UPDATE tasks t SET held = false
           FROM unnest(p_workflows, p_positions, p_attempts) AS i (workflow_id, "position", attempt)
          WHERE t.workflow_id = i.workflow_id AND t.position = i.position AND t.attempt = i.attempt
-           AND t.node_id = p_node AND coalesce(t.held, false) AND t.status = 'canceled'
+           AND t.node_id = p_node AND coalesce(t.held, false) AND t.status IN ('canceled', 'error')
         RETURNING t.workflow_id
     )
     SELECT a.*
@@ -442,11 +454,12 @@ BEGIN
                WHERE t.definition_id = i.definition_id AND t.role = 'task') f
     ), added AS (
         INSERT INTO workflows (id, definition_id, project, name, status, periodic, queued, created, updated, started,
-                               finished, scheduled, relaunched_from, comment, payload)
+                               finished, deadline, scheduled, relaunched_from, comment, payload)
         SELECT i.id, i.definition_id, d.project, d.name,
                CASE WHEN i.empty THEN 'success' WHEN b.begun THEN 'progress' ELSE 'pending' END::status,
                i.scheduled IS NOT NULL, i.queued AND NOT i.empty, i.created, greatest(i.created, v_now),
                CASE WHEN i.empty OR b.begun THEN v_now END, CASE WHEN i.empty THEN v_now END,
+               CASE WHEN NOT i.empty AND NOT i.queued THEN v_now + make_interval(secs => d.timeout) END,
                i.scheduled, i.relaunched, i.comment, i.payload
           FROM item i
           JOIN definitions d ON d.id = i.definition_id
@@ -509,7 +522,8 @@ DECLARE
 BEGIN
     RETURN QUERY
     WITH over AS (
-        UPDATE workflows w SET status = 'canceled', reason = p_reason, queued = false, finished = v_now, updated = v_now
+        UPDATE workflows w SET status = 'canceled', reason = p_reason, queued = false, finished = v_now, updated = v_now,
+                               deadline = NULL
          WHERE w.id = ANY (p_ids) AND w.status IN ('pending', 'progress')
         RETURNING w.id, w.definition_id, w.project, w.name
     ), gone AS (
@@ -570,7 +584,9 @@ BEGIN
     PERFORM 1 FROM workflows w WHERE w.id = ANY (v_ids) ORDER BY w.id FOR UPDATE;
     v_now := clock_timestamp();
     WITH begun AS (
-        UPDATE workflows w SET queued = false, updated = v_now
+        UPDATE workflows w SET queued = false, updated = v_now,
+                               deadline = v_now + make_interval(secs => (SELECT d.timeout FROM definitions d
+                                                                          WHERE d.id = w.definition_id))
          WHERE w.id = ANY (v_ids) AND w.status = 'pending' AND w.queued
         RETURNING w.id
     ), ready AS (
@@ -701,30 +717,31 @@ BEGIN
     END IF;
 END $$;
 
--- Was the schedule paused at that instant, as far as it matters for a fire that is decided now?
-CREATE FUNCTION is_paused(p_schedule schedules, p_scheduled timestamptz) RETURNS boolean
-LANGUAGE sql STABLE AS $$ SELECT p_schedule.paused OR coalesce(p_scheduled <= p_schedule.resumed, false) $$;
-
--- Decides fires. Each schedule comes with the cursor that the sender saw and the one to move it to, and with the fires in
--- between, one item each: meant to run (`ran`, with a workflow) or not (`late`, `collapsed`). A schedule whose cursor
--- stands elsewhere by now, or whose new cursor lies in the database's future, is left alone; the answer `cursor` tells
--- where each stands. A paused schedule's fires do not run and say so. A schedule sent without a seen cursor is fired by
--- hand: at once, also while it is paused, and its cursor stays.
+-- Decides fires. Each schedule comes with the cursor that the sender saw and the one to move it to, with what its
+-- workflows are made of, and with the fires in between: items that name their schedule by its place in the batch, meant
+-- to run (`ran`, with a workflow) or not (`late`, `collapsed`). A schedule whose cursor stands elsewhere by now, or whose
+-- new cursor lies in the database's future, is left alone; the answer `cursor` tells where each stands. A paused
+-- schedule's fires do not run and say so. A schedule sent without a seen cursor is fired by hand: at once, also while it
+-- is paused, and its cursor stays.
 -- Locks: admissions by fullname, the schedules by id, then workflows by id where one is replaced.
 CREATE FUNCTION fire(p_batch uuid, p_node uuid, p_slots integer, p_repeat boolean,
-                     p_schedules bigint[], p_seen timestamptz[], p_cursors timestamptz[],
-                     p_fired bigint[], p_scheduled timestamptz[], p_outcomes text[], p_counts bigint[],
-                     p_untils timestamptz[], p_ids uuid[], p_definitions bigint[], p_created timestamptz[],
-                     p_payloads json[]) RETURNS SETOF answer
+                     p_schedules bigint[], p_seen timestamptz[], p_cursors timestamptz[], p_definitions bigint[],
+                     p_payloads json[],
+                     p_places integer[], p_scheduled timestamptz[], p_outcomes text[], p_counts bigint[],
+                     p_untils timestamptz[], p_ids uuid[], p_created timestamptz[]) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
     v_queues text[];
     v_max_input bigint;
     v_now timestamptz;
     v_limited boolean;
-    v_refused integer[] := '{}';
-    v_due boolean[];        -- which items still count, by place
-    v_ran integer[];        -- the places of those whose workflow is made now
+    v_decides boolean[];            -- by schedule: this batch decides its items
+    v_paused timestamptz[];         -- by schedule: what is due up to here was due while it was paused
+    v_outcomes text[];              -- by item; NULL: no row is written now
+    v_running integer[];            -- places of the items that run
+    v_running_definitions bigint[]; -- and what they run
+    v_nth integer;
+    v_written bigint;
 BEGIN
     SELECT n.queues, n.max_input INTO v_queues, v_max_input FROM nodes n WHERE n.id = p_node AND n.state = 'active';
     v_limited := EXISTS (SELECT 1 FROM definitions d WHERE d.id = ANY (p_definitions) AND d.concurrency IS NOT NULL);
@@ -737,78 +754,75 @@ BEGIN
     PERFORM 1 FROM schedules s WHERE s.id = ANY (p_schedules) ORDER BY s.id FOR UPDATE;
     v_now := clock_timestamp();
 
-    SELECT array_agg(m.schedule IS NOT NULL AND (m.by_hand OR NOT is_paused(s, i.scheduled) OR i.outcome <> 'ran')
-                     ORDER BY i.place)
-      INTO v_due
-      FROM unnest(p_fired, p_scheduled, p_outcomes) WITH ORDINALITY AS i (schedule, scheduled, outcome, place)
-      JOIN schedules s ON s.id = i.schedule
-      LEFT JOIN (SELECT u.id AS schedule, u.seen IS NULL AS by_hand
-                   FROM unnest(p_schedules, p_seen, p_cursors) AS u (id, seen, cursor)
-                   JOIN schedules c ON c.id = u.id
-                  WHERE u.seen IS NULL OR c.cursor = u.seen AND u.cursor <= v_now) m ON m.schedule = i.schedule;
+    SELECT array_agg(s.id IS NOT NULL AND (u.seen IS NULL OR s.cursor = u.seen AND u.cursor <= v_now) ORDER BY u.place),
+           array_agg(CASE WHEN u.seen IS NULL THEN '-infinity' WHEN s.paused THEN 'infinity'
+                          ELSE coalesce(s.resumed, '-infinity') END ORDER BY u.place)
+      INTO v_decides, v_paused
+      FROM unnest(p_schedules, p_seen, p_cursors) WITH ORDINALITY AS u (id, seen, cursor, place)
+      LEFT JOIN schedules s ON s.id = u.id;
+    SELECT array_agg(CASE WHEN NOT v_decides[i.schedule] THEN NULL
+                          WHEN i.outcome = 'ran' AND i.scheduled <= v_paused[i.schedule] THEN 'paused'
+                          ELSE i.outcome END ORDER BY i.place)
+      INTO v_outcomes
+      FROM unnest(p_places, p_scheduled, p_outcomes) WITH ORDINALITY AS i (schedule, scheduled, outcome, place);
     IF v_limited THEN
-        -- The places that `overlap: skip` refuses count among those that are due to run.
-        SELECT coalesce(array_agg(d.place), '{}') INTO v_refused
-          FROM (SELECT i.place::integer AS place, row_number() OVER (ORDER BY i.place)::integer AS nth
-                  FROM unnest(p_outcomes, v_due) WITH ORDINALITY AS i (outcome, due, place)
-                 WHERE i.outcome = 'ran' AND i.due) d
-         WHERE d.nth = ANY (refuse_overlap(
-               (SELECT array_agg(i.definition ORDER BY i.place)
-                  FROM unnest(p_definitions, p_outcomes, v_due) WITH ORDINALITY AS i (definition, outcome, due, place)
-                 WHERE i.outcome = 'ran' AND i.due)));
+        SELECT array_agg(i.place::integer ORDER BY i.place), array_agg(p_definitions[i.schedule] ORDER BY i.place)
+          INTO v_running, v_running_definitions
+          FROM unnest(p_places, v_outcomes) WITH ORDINALITY AS i (schedule, outcome, place)
+         WHERE i.outcome = 'ran';
+        FOREACH v_nth IN ARRAY refuse_overlap(v_running_definitions) LOOP
+            v_outcomes[v_running[v_nth]] := 'overlap';
+        END LOOP;
     END IF;
 
-    WITH counted AS (
-        SELECT i.*, is_paused(s, i.scheduled) AND u.seen IS NOT NULL AND i.outcome = 'ran' AS paused
-          FROM unnest(p_fired, p_scheduled, p_outcomes, p_counts, p_untils, p_ids) WITH ORDINALITY
-               AS i (schedule, scheduled, outcome, count, until, id, place)
-          JOIN schedules s ON s.id = i.schedule
-          JOIN unnest(p_schedules, p_seen, p_cursors) AS u (id, seen, cursor) ON u.id = i.schedule
-         WHERE u.seen IS NULL OR s.cursor = u.seen AND u.cursor <= v_now
-    ), written AS (
-        INSERT INTO fires AS f (schedule_id, scheduled, outcome, workflow_id, count, until, decided)
-        SELECT c.schedule, c.scheduled,
-               CASE WHEN c.paused THEN 'paused' WHEN c.place = ANY (v_refused) THEN 'overlap' ELSE c.outcome END,
-               CASE WHEN c.outcome = 'ran' AND NOT c.paused AND NOT c.place = ANY (v_refused) THEN c.id END,
-               c.count, c.until, v_now
-          FROM counted c
-            ON CONFLICT (schedule_id, scheduled) DO NOTHING
-        RETURNING f.workflow_id
-    )
-    SELECT coalesce(array_agg(i.place::integer ORDER BY i.place), '{}') INTO v_ran
-      FROM written w
-      JOIN unnest(p_ids) WITH ORDINALITY AS i (id, place) ON i.id = w.workflow_id;
-
+    INSERT INTO fires (schedule_id, scheduled, outcome, workflow_id, count, until, decided)
+    SELECT p_schedules[i.schedule], i.scheduled, i.outcome, CASE WHEN i.outcome = 'ran' THEN i.id END, i.count,
+           i.until, v_now
+      FROM unnest(p_places, p_scheduled, v_outcomes, p_ids, p_counts, p_untils)
+           AS i (schedule, scheduled, outcome, id, count, until)
+     WHERE i.outcome IS NOT NULL
+        ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS v_written = ROW_COUNT;
+    IF v_written < cardinality(array_remove(v_outcomes, NULL)) THEN
+        -- An instant that was fired by hand to the microsecond has its row, or this very fire by hand is sent again.
+        SELECT array_agg(CASE WHEN i.outcome <> 'ran' OR f.workflow_id = i.id THEN i.outcome END ORDER BY i.place)
+          INTO v_outcomes
+          FROM unnest(p_places, p_scheduled, v_outcomes, p_ids) WITH ORDINALITY
+               AS i (schedule, scheduled, outcome, id, place)
+          LEFT JOIN fires f ON f.schedule_id = p_schedules[i.schedule] AND f.scheduled = i.scheduled;
+    END IF;
+    -- A daemon that fires a schedule has it, whatever the files of another one say.
     UPDATE schedules s SET cursor = u.cursor, removed = NULL
       FROM unnest(p_schedules, p_seen, p_cursors) AS u (id, seen, cursor)
      WHERE s.id = u.id AND s.cursor = u.seen AND u.cursor <= v_now;
 
-    IF v_ran <> '{}' THEN
-        RETURN QUERY
-        SELECT r.* FROM (
-            SELECT array_agg(i.id) AS ids, array_agg(i.definition) AS definitions, array_agg(i.created) AS created,
-                   array_agg(i.payload) AS payloads, array_agg(NULL::text) AS comments,
-                   array_agg(NULL::uuid) AS relaunched, array_agg(i.scheduled) AS scheduled,
-                   array_agg(d.concurrency IS NOT NULL) AS queued
-              FROM unnest(p_ids, p_definitions, p_created, p_payloads, p_scheduled) WITH ORDINALITY
-                   AS i (id, definition, created, payload, scheduled, place)
-              LEFT JOIN definitions d ON d.id = i.definition
-             WHERE i.place = ANY (v_ran)
-        ) n CROSS JOIN LATERAL add_workflows(p_batch, p_node, CASE WHEN v_queues IS NULL THEN 0 ELSE p_slots END,
-                                             v_queues, v_max_input, n.ids, n.definitions, n.created, n.payloads,
-                                             n.comments, n.relaunched, n.scheduled, n.queued) r;
-        IF v_limited THEN
-            RETURN QUERY SELECT * FROM admit_new((SELECT array_agg(p_definitions[p]) FROM unnest(v_ran) AS p));
-        END IF;
+    RETURN QUERY
+    SELECT r.* FROM (
+        SELECT array_agg(i.id) AS ids, array_agg(d.id) AS definitions, array_agg(i.created) AS created,
+               array_agg(p_payloads[i.schedule]) AS payloads, array_agg(NULL::text) AS comments,
+               array_agg(NULL::uuid) AS relaunched, array_agg(i.scheduled) AS scheduled,
+               array_agg(d.concurrency IS NOT NULL) AS queued
+          FROM unnest(p_places, p_scheduled, v_outcomes, p_ids, p_created)
+               AS i (schedule, scheduled, outcome, id, created)
+          LEFT JOIN definitions d ON d.id = p_definitions[i.schedule]
+         WHERE i.outcome = 'ran'
+        HAVING count(*) > 0
+    ) n CROSS JOIN LATERAL add_workflows(p_batch, p_node, CASE WHEN v_queues IS NULL THEN 0 ELSE p_slots END, v_queues,
+                                         v_max_input, n.ids, n.definitions, n.created, n.payloads, n.comments,
+                                         n.relaunched, n.scheduled, n.queued) r;
+    IF v_limited THEN
+        RETURN QUERY SELECT * FROM admit_new(v_running_definitions);
     END IF;
     RETURN QUERY
-    SELECT a.* FROM unnest(p_fired, p_scheduled) WITH ORDINALITY AS i (schedule, scheduled, place)
-      JOIN fires f ON f.schedule_id = i.schedule AND f.scheduled = i.scheduled
+    SELECT a.* FROM unnest(p_places, p_scheduled) WITH ORDINALITY AS i (schedule, scheduled, place)
+      JOIN fires f ON f.schedule_id = p_schedules[i.schedule] AND f.scheduled = i.scheduled
      CROSS JOIN LATERAL say('fired', f.workflow_id, reason => f.outcome, item => i.place::integer,
-                            count => f.schedule_id, at => f.scheduled) AS a;
+                            count => f.schedule_id, at => f.scheduled) AS a
+     WHERE v_decides[i.schedule] OR p_repeat;
     RETURN QUERY
-    SELECT a.* FROM schedules s CROSS JOIN LATERAL say('cursor', count => s.id, at => s.cursor) AS a
-     WHERE s.id = ANY (p_schedules);
+    SELECT a.* FROM unnest(p_schedules) WITH ORDINALITY AS u (id, place)
+      JOIN schedules s ON s.id = u.id
+     CROSS JOIN LATERAL say('cursor', item => u.place::integer, count => s.id, at => s.cursor) AS a;
     IF p_repeat THEN
         RETURN QUERY SELECT b.* FROM claimed_before(p_batch, p_node, coalesce(v_max_input, 0)) b;
     END IF;
@@ -870,6 +884,8 @@ BEGIN
      WHERE n.id = p_node AND n.state IN ('active', 'draining');
     IF NOT FOUND THEN
         RETURN NEXT say('dead', node_id => p_node);
+    ELSIF EXISTS (SELECT 1 FROM nodes n WHERE n.id = p_node AND n.state = 'draining') THEN
+        RETURN NEXT say('draining', node_id => p_node);
     END IF;
     RETURN QUERY
     SELECT a.* FROM unnest(p_workflows, p_positions, p_attempts) AS h (workflow_id, "position", attempt)

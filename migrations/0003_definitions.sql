@@ -1,6 +1,6 @@
 -- What a daemon loaded from its files becomes rows here. Both functions take one JSON array and are safe to repeat.
 
--- [{"project", "name", "file", "document", "concurrency", "overlap", "retention",
+-- [{"project", "name", "file", "document", "concurrency", "overlap", "retention", "timeout",
 --   "tasks": [{"role", "key", "queue", "previous", "next", "action", "retry_limit", "retry_interval", "retry_backoff",
 --              "retry_max_interval"}, …]}, …], tasks in execution order. A version that is known already keeps its row.
 -- Answers the id of each, in the order given.
@@ -19,11 +19,13 @@ BEGIN
       FROM loaded l WHERE l.body ->> 'concurrency' IS NOT NULL ORDER BY 1
         ON CONFLICT DO NOTHING;
 
+    UPDATE definitions d SET used = clock_timestamp() WHERE d.digest IN (SELECT l.digest FROM loaded l);
     WITH added AS (
-        INSERT INTO definitions AS d (digest, fullname, project, name, file, document, concurrency, overlap, retention)
+        INSERT INTO definitions AS d (digest, fullname, project, name, file, document, concurrency, overlap, retention, timeout)
         SELECT DISTINCT ON (l.digest) l.digest, (l.body ->> 'project') || '.' || (l.body ->> 'name'),
                l.body ->> 'project', l.body ->> 'name', l.body ->> 'file', l.body -> 'document',
-               (l.body ->> 'concurrency')::integer, l.body ->> 'overlap', (l.body ->> 'retention')::integer
+               (l.body ->> 'concurrency')::integer, l.body ->> 'overlap', (l.body ->> 'retention')::integer,
+               (l.body ->> 'timeout')::double precision
           FROM loaded l ORDER BY l.digest
             ON CONFLICT (digest) DO NOTHING
         RETURNING d.id, d.digest

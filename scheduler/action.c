@@ -174,6 +174,12 @@ static int take_members(const cJSON *object, struct arena *arena, struct action 
         status = take_int(object, "log_limit", &action->log_limit, error);
     if (status == 0)
         status = take_result(object, action, error);
+    if (status == 0)
+        status = take_int(object, "cpu_quota", &action->limits.cpu_quota, error);
+    if (status == 0)
+        status = take_int(object, "memory_max", &action->limits.memory_max, error);
+    if (status == 0)
+        status = take_int(object, "tasks_max", &action->limits.tasks_max, error);
     return status < 0 ? status : take_retry(object, arena, &action->retry, error);
 }
 

@@ -40,9 +40,10 @@ struct action {
     const char *const *shell;   /* NULL-terminated; what stands before `-c TEXT`: /bin/sh -e */
     const struct action_variable *env;
     int env_count;
-    const char *cwd;    /* NULL: the daemon's choice */
-    const char *user;   /* NULL: the daemon's */
-    const char *group;  /* NULL: the user's */
+    const char *cwd;   /* NULL: the daemon's choice */
+    const char *user;  /* NULL: the daemon's */
+    const char *group; /* NULL: the user's */
+    struct cgroup_limits limits;
     int64_t grace_ms;   /* between SIGTERM and SIGKILL */
     int64_t timeout_ms; /* of one attempt; 0: none */
     int64_t log_limit;  /* bytes of output kept of one attempt; 0: as the daemon is set */

@@ -7,15 +7,21 @@
 #include "scheduler/yaml_json.h"
 #include "scheduler/yaml_read.h"
 
-const char *const action_keys[] = {"command",   "cwd",   "env",     "grace",  "group",
-                                   "log_limit", "noop",  "queue",   "result", "retry",
-                                   "script",    "shell", "timeout", "user",   NULL};
+const char *const action_keys[] = {"command", "cpu_quota", "cwd",        "env",   "grace",
+                                   "group",   "log_limit", "memory_max", "noop",  "queue",
+                                   "result",  "retry",     "script",     "shell", "tasks_max",
+                                   "timeout", "user",      NULL};
 
 /* The kernel's bound for one argument or variable (MAX_ARG_STRLEN), less the NUL at its end. */
 #define MAX_ARGUMENT (128 * 1024 - 1)
 /* What is kept of a log is held in memory while the task runs. */
 #define MIN_LOG_LIMIT 1024
 #define MAX_LOG_LIMIT INT64_C(67108864) /* 64 MiB */
+/* Less than this holds hardly a shell; more than that no machine. */
+#define MIN_MEMORY (INT64_C(1) << 20)
+#define MAX_MEMORY (INT64_C(1) << 50)
+#define MAX_CPU_PERCENT 100000
+#define MAX_TASKS 4194304 /* the kernel's PID_MAX_LIMIT */
 #define MAX_RETRIES 10000
 #define MAX_BACKOFF 1000
 
@@ -132,8 +138,32 @@ static void write_log_limit(struct json_writer *writer, const char *member,
                             const struct yaml_node *node, struct report *report)
 {
     int64_t limit;
-    if (read_integer(report, node, "'log_limit'", MIN_LOG_LIMIT, MAX_LOG_LIMIT, &limit))
+    if (read_size(report, node, "'log_limit'", MIN_LOG_LIMIT, MAX_LOG_LIMIT, &limit))
         json_key_int(writer, member, limit);
+}
+
+static void write_memory_max(struct json_writer *writer, const char *member,
+                             const struct yaml_node *node, struct report *report)
+{
+    int64_t bytes;
+    if (read_size(report, node, "'memory_max'", MIN_MEMORY, MAX_MEMORY, &bytes))
+        json_key_int(writer, member, bytes);
+}
+
+static void write_cpu_quota(struct json_writer *writer, const char *member,
+                            const struct yaml_node *node, struct report *report)
+{
+    int64_t percent;
+    if (read_percentage(report, node, "'cpu_quota'", MAX_CPU_PERCENT, &percent))
+        json_key_int(writer, member, percent);
+}
+
+static void write_tasks_max(struct json_writer *writer, const char *member,
+                            const struct yaml_node *node, struct report *report)
+{
+    int64_t count;
+    if (read_integer(report, node, "'tasks_max'", 1, MAX_TASKS, &count))
+        json_key_int(writer, member, count);
 }
 
 static void write_result(struct json_writer *writer, const char *member,
@@ -267,15 +297,18 @@ static const struct {
     member_writer write;
 } members[] = {
     {"command", "command", write_command},
+    {"cpu_quota", "cpu_quota", write_cpu_quota},
     {"cwd", "cwd", write_path},
     {"env", "env", write_env},
     {"grace", "grace_ms", write_grace},
     {"group", "group", write_identity},
     {"log_limit", "log_limit", write_log_limit},
+    {"memory_max", "memory_max", write_memory_max},
     {"result", "result", write_result},
     {"retry", "retry", write_retry},
     {"script", "script", write_script},
     {"shell", "shell", write_shell},
+    {"tasks_max", "tasks_max", write_tasks_max},
     {"timeout", "timeout_ms", write_timeout},
     {"user", "user", write_identity},
 };

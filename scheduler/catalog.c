@@ -1,5 +1,6 @@
 #include "scheduler/catalog.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +31,7 @@ struct catalog {
     struct generation next;
     int64_t loaded_us;
     bool busy;
+    bool stopped;
     struct waiter *waiting; /* for the load under way */
     struct waiter *later;   /* for the one after it */
     uv_work_t work;
@@ -133,7 +135,8 @@ static void give_up(struct catalog *catalog, const struct pg_failure *failure)
 {
     struct error error;
     error_set(&error, -EIO, "the definitions could not be stored: %s", failure->text);
-    log_error("definitions not loaded", log_error_text(&error));
+    if (!catalog->stopped)
+        log_error("definitions not loaded", log_error_text(&error));
     generation_done(&catalog->next);
     finish(catalog, &error);
 }
@@ -315,9 +318,13 @@ static void on_compiled(uv_work_t *work, int status)
 {
     struct catalog *catalog = work->data;
     (void)status;
-    if (catalog->error.code != 0) {
+    if (catalog->stopped)
+        error_set(&catalog->error, -ECANCELED, "the daemon is stopping");
+    else if (catalog->error.code != 0)
         log_error("definitions not loaded; what was loaded before stays",
                   log_error_text(&catalog->error));
+    if (catalog->error.code != 0) {
+        generation_done(&catalog->next);
         finish(catalog, &catalog->error);
         return;
     }
@@ -355,6 +362,11 @@ static void on_recalled(void *context, const struct pg_failure *failure)
 static void begin(struct catalog *catalog)
 {
     catalog->busy = true;
+    if (catalog->stopped) {
+        error_set(&catalog->error, -ECANCELED, "the daemon is stopping");
+        finish(catalog, &catalog->error);
+        return;
+    }
     if (catalog->now.set == NULL && catalog->recalled == NULL)
         store_recall_files(catalog->options.store, catalog->options.host,
                            catalog->options.directory, on_recalled_file, on_recalled, catalog);
@@ -418,9 +430,9 @@ const char *catalog_digest(const struct catalog *catalog)
     return catalog->now.digest;
 }
 
-bool catalog_busy(const struct catalog *catalog)
+void catalog_stop(struct catalog *catalog)
 {
-    return catalog->busy;
+    catalog->stopped = true;
 }
 
 void catalog_free(struct catalog *catalog)

@@ -57,6 +57,7 @@ int64_t catalog_loaded_us(const struct catalog *catalog);
 /* Of the names and contents of all files: equal on daemons with equal files. */
 const char *catalog_digest(const struct catalog *catalog);
 
-/* Not while a load is under way (see catalog_busy). */
+/* The load under way is given up, and no further one begins: their waiters get an error. */
+void catalog_stop(struct catalog *catalog);
+/* After the store was closed and the loop has ended. */
 void catalog_free(struct catalog *catalog);
-bool catalog_busy(const struct catalog *catalog);

@@ -150,8 +150,9 @@ static void read_task(struct items *items, const struct yaml_node *at, const str
                       int parent)
 {
     static const char *const known[] = {
-        "command", "cwd",   "depends_on", "env",   "grace", "group",   "log_limit", "noop", "queue",
-        "result",  "retry", "script",     "shell", "task",  "timeout", "type",      "user", NULL};
+        "command",   "cpu_quota",  "cwd",       "depends_on", "env",    "grace", "group",
+        "log_limit", "memory_max", "noop",      "queue",      "result", "retry", "script",
+        "shell",     "task",       "tasks_max", "timeout",    "type",   "user",  NULL};
     const char *what = arena_format(&items->scratch, "'%s'", at->text);
     if (yaml_member(keys, "tasks")) {
         report_error(

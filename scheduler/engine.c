@@ -175,6 +175,16 @@ static void on_left(struct engine *engine)
         engine_claim_soon(engine, 0);
 }
 
+static void on_later(struct engine *engine, const struct answer *answer)
+{
+    int64_t delay_us = answer->at_us - store_now_us(engine->options.store);
+    uint64_t delay_ms = delay_us > 0 ? (uint64_t)(delay_us + 999) / 1000 : 0;
+    bool sooner = uv_is_active((uv_handle_t *)&engine->later) &&
+                  uv_timer_get_due_in(&engine->later) <= delay_ms;
+    if (!sooner && !engine->stopping)
+        uv_timer_start(&engine->later, on_poll, delay_ms, 0);
+}
+
 static void on_dead(struct engine *engine, const struct answer *answer)
 {
     if (id_compare(&answer->node, &engine->options.node.id) == 0) {
@@ -210,6 +220,12 @@ static void on_answer(void *context, const struct answer *answer)
     case ANSWER_LEFT:
         on_left(engine);
         break;
+    case ANSWER_LATER:
+        on_later(engine, answer);
+        break;
+    case ANSWER_DRAINING:
+        engine_drain(engine);
+        break;
     case ANSWER_SKIPPED:
         engine_claim_soon(engine, AGAIN_MS);
         break;
@@ -229,7 +245,7 @@ struct engine *engine_new(const struct engine_options *options)
 {
     struct engine *engine = mem_new(1, sizeof *engine);
     engine->options = *options;
-    uv_timer_t *const timers[] = {&engine->poll, &engine->again, &engine->heartbeat,
+    uv_timer_t *const timers[] = {&engine->poll, &engine->again, &engine->later, &engine->heartbeat,
                                   &engine->deadline};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
         uv_timer_init(options->loop, timers[i]);
@@ -250,6 +266,16 @@ void engine_start(struct engine *engine, void (*on_started)(void *context), void
     uv_timer_start(&engine->poll, on_poll, (uint64_t)engine->options.poll_ms,
                    (uint64_t)engine->options.poll_ms);
     node_start(engine);
+}
+
+void engine_drain(struct engine *engine)
+{
+    if (engine->draining)
+        return;
+    engine->draining = true;
+    log_info("draining: what runs is finished, nothing new is taken",
+             log_int("tasks", engine->running));
+    node_beat(engine);
 }
 
 void engine_set_digest(struct engine *engine, const char *digest)
@@ -315,6 +341,7 @@ void engine_stop(struct engine *engine, int64_t grace_ms, void (*on_stopped)(voi
     engine->stopped_context = context;
     uv_timer_stop(&engine->poll);
     uv_timer_stop(&engine->again);
+    uv_timer_stop(&engine->later);
     if (!engine->started) {
         report_stopped(engine);
         return;
@@ -349,7 +376,7 @@ void engine_close(struct engine *engine, void (*on_closed)(void *context), void 
 {
     engine->on_closed = on_closed;
     engine->closed_context = context;
-    uv_timer_t *const timers[] = {&engine->poll, &engine->again, &engine->heartbeat,
+    uv_timer_t *const timers[] = {&engine->poll, &engine->again, &engine->later, &engine->heartbeat,
                                   &engine->deadline};
     engine->handles_left = sizeof timers / sizeof *timers;
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)

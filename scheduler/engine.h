@@ -41,6 +41,9 @@ void engine_start(struct engine *engine, void (*on_started)(void *context), void
 /* What health and `nodes` say of the definition files; copied. */
 void engine_set_digest(struct engine *engine, const char *digest);
 
+/* Finishes what runs and takes nothing new, until the daemon is started again; the API goes on. */
+void engine_drain(struct engine *engine);
+
 /* Claims nothing more. Running tasks have `grace_ms`, then they are stopped and count as a failed
  * attempt
  * (`node_stopped`). Calls back when their ends are committed, or when the database did not take
@@ -49,7 +52,7 @@ void engine_stop(struct engine *engine, int64_t grace_ms, void (*on_stopped)(voi
                  void *context);
 /* In a hurry: kills what runs now. */
 void engine_hurry(struct engine *engine);
-/* Frees a stopped engine after its timers are closed. */
+/* Frees a stopped engine, after the store was closed. */
 void engine_close(struct engine *engine, void (*on_closed)(void *context), void *context);
 
 struct engine_stats {

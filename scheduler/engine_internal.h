@@ -35,6 +35,7 @@ struct engine {
     bool draining;
     uv_timer_t poll;
     uv_timer_t again; /* a claim that had to skip workflows is repeated soon */
+    uv_timer_t later; /* the next attempt of a task that is to be tried again */
     uv_timer_t heartbeat;
     uv_timer_t deadline; /* of stopping */
     int64_t renewed_us;  /* boot-time clock: when the last answered heartbeat was sent */

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "executor/leftovers.h"
 #include "scheduler/engine_internal.h"
 
 /* Claims stop before others may declare the node dead: at this part of the lease. */
@@ -57,7 +58,12 @@ static void on_registered(void *context, const struct pg_failure *failure)
 
 static void register_node(struct engine *engine)
 {
-    engine->options.node.id = id_random();
+    struct store_node *node = &engine->options.node;
+    struct error error;
+    node->id = id_random();
+    if (leftovers_note(node->state_directory, &node->id, &error) < 0)
+        log_warning("should this daemon be killed, the next one will not find its tasks' processes",
+                    log_error_text(&error));
     engine->renewed_us = clock_boot_us();
     store_register_node(engine->options.store, &engine->options.node, on_registered, engine);
 }

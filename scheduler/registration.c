@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "scheduler/action.h"
@@ -62,11 +63,17 @@ static void write_last_tasks(struct json_writer *json, const struct definition *
     json_end_array(json);
 }
 
-static void write_seconds(struct json_writer *json, const char *key, double seconds)
+static void write_seconds_value(struct json_writer *json, double seconds)
 {
     char text[32];
     int size = snprintf(text, sizeof text, "%.6f", seconds);
-    json_key_raw(json, key, text, (size_t)size);
+    json_raw(json, text, (size_t)size);
+}
+
+static void write_seconds(struct json_writer *json, const char *key, double seconds)
+{
+    json_key(json, key);
+    write_seconds_value(json, seconds);
 }
 
 static void write_retry(struct json_writer *json, const char *action_text)
@@ -137,6 +144,11 @@ static void write_definition(struct json_writer *json, const struct definition *
     for (int i = 0; i < definition->task_count; i++)
         write_task(json, definition, &definition->tasks[i]);
     json_end_array(json);
+    json_key(json, "timeout");
+    if (definition->timeout_us == 0)
+        json_null(json);
+    else
+        write_seconds_value(json, (double)definition->timeout_us / US_PER_SECOND);
     json_end_object(json);
 }
 

@@ -104,7 +104,7 @@ static void set_context(struct environment *environment, const struct engine *en
 }
 
 static const char *const *make_environment(struct run *run, const struct action_start *start,
-                                           const struct answer *claimed)
+                                           const char *user, const struct answer *claimed)
 {
     const struct engine *engine = run->engine;
     size_t settings = 0;
@@ -115,7 +115,8 @@ static const char *const *make_environment(struct run *run, const struct action_
         arena_new(&run->arena, settings + (size_t)start->env_count + 16, sizeof *environment.items);
     set_variable(&environment, "PATH",
                  inherited("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
-    set_variable(&environment, "HOME", home_directory());
+    if (user == NULL) /* else the launcher knows */
+        set_variable(&environment, "HOME", home_directory());
     set_variable(&environment, "LANG", inherited("LANG", "C.UTF-8"));
     set_variable(&environment, "TZ", inherited("TZ", "UTC"));
     for (size_t i = 0; i < settings; i++)
@@ -202,8 +203,11 @@ static int prepare(struct run *run, const struct answer *claimed, struct error *
     run->spec = (struct attempt_spec){
         .kind = EXECUTOR_PROCESS,
         .argv = start.argv,
-        .envp = make_environment(run, &start, claimed),
+        .envp = make_environment(run, &start, action.user, claimed),
         .cwd = start.cwd,
+        .user = action.user,
+        .group = action.group,
+        .limits = action.limits,
         .result = action.result,
         .max_result_bytes = run->engine->options.max_result,
         .log_limit =

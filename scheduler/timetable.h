@@ -18,6 +18,7 @@ int timetable_new(uv_loop_t *loop, struct store *store, struct timetable **timet
 void timetable_set(struct timetable *timetable, const struct catalog *catalog);
 /* No further fires. */
 void timetable_stop(struct timetable *timetable);
+/* After the store was closed. */
 void timetable_close(struct timetable *timetable, void (*on_closed)(void *context), void *context);
 
 /* The next instant at which the schedule fires (nominal, database time), or 0 when it never does

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/duration.h"
+#include "base/size.h"
 #include "scheduler/definition.h"
 
 /* The words that the contract has and this version does not carry out. To build one is to take it
@@ -14,10 +15,6 @@ static const struct {
     unsigned places;
 } refused[] = {
     {"schema", KEY_OF_WORKFLOW},
-    {"timeout", KEY_OF_WORKFLOW | KEY_OF_ITEM},
-    {"retry", KEY_OF_ITEM},
-    {"user", KEY_OF_ITEM},
-    {"group", KEY_OF_ITEM},
     {"when", KEY_OF_WORKFLOW | KEY_OF_ITEM},
     {"trigger_rule", KEY_OF_WORKFLOW | KEY_OF_ITEM},
     {"foreach", KEY_OF_WORKFLOW | KEY_OF_ITEM},
@@ -225,6 +222,39 @@ bool read_decimal(struct report *report, const struct yaml_node *node, const cha
         report_error(report, node, "%s is %s: expected a number from %g to %g", what, shown(node),
                      least, most);
     return fits;
+}
+
+bool read_size(struct report *report, const struct yaml_node *node, const char *what, int64_t least,
+               int64_t most, int64_t *bytes)
+{
+    char least_text[SIZE_TEXT_SIZE], most_text[SIZE_TEXT_SIZE];
+    int64_t parsed;
+    if (!is_clear(report, node))
+        return false;
+    if (yaml_is_scalar(node) && size_parse(node->text, &parsed, NULL) == 0 && parsed >= least &&
+        parsed <= most) {
+        *bytes = parsed;
+        return true;
+    }
+    size_format(least, least_text);
+    size_format(most, most_text);
+    report_error(report, node, "%s is %s: expected a size from %s to %s", what, shown(node),
+                 least_text, most_text);
+    return false;
+}
+
+bool read_percentage(struct report *report, const struct yaml_node *node, const char *what,
+                     int64_t most, int64_t *percent)
+{
+    char *end = NULL;
+    long long parsed = yaml_is_scalar(node) ? strtoll(node->text, &end, 10) : 0;
+    if (end && strcmp(end, "%") == 0 && parsed >= 1 && parsed <= most) {
+        *percent = parsed;
+        return true;
+    }
+    report_error(report, node, "%s is %s: expected a percentage from 1%% to %" PRId64 "%%", what,
+                 shown(node), most);
+    return false;
 }
 
 bool read_duration(struct report *report, const struct yaml_node *node, const char *what,

@@ -44,5 +44,11 @@ bool read_integer(struct report *report, const struct yaml_node *node, const cha
                   int64_t least, int64_t most, int64_t *value);
 bool read_decimal(struct report *report, const struct yaml_node *node, const char *what,
                   double least, double most, double *value);
+/* Bytes; 64KiB and the like are understood. */
+bool read_size(struct report *report, const struct yaml_node *node, const char *what, int64_t least,
+               int64_t most, int64_t *bytes);
+/* A whole number with its `%`. */
+bool read_percentage(struct report *report, const struct yaml_node *node, const char *what,
+                     int64_t most, int64_t *percent);
 bool read_duration(struct report *report, const struct yaml_node *node, const char *what,
                    int64_t *us);

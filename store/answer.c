@@ -33,11 +33,12 @@ enum column {
 };
 
 static const char *const kind_words[] = {
-    [ANSWER_CLAIMED] = "claimed", [ANSWER_ENDED] = "ended",         [ANSWER_STOP] = "stop",
-    [ANSWER_ROOM] = "room",       [ANSWER_LEFT] = "left",           [ANSWER_SKIPPED] = "skipped",
-    [ANSWER_REFUSED] = "refused", [ANSWER_DUPLICATE] = "duplicate", [ANSWER_LOST] = "lost",
-    [ANSWER_DEAD] = "dead",       [ANSWER_CANCELED] = "canceled",   [ANSWER_FINAL] = "final",
-    [ANSWER_MISSING] = "missing", [ANSWER_FIRED] = "fired",         [ANSWER_CURSOR] = "cursor",
+    [ANSWER_CLAIMED] = "claimed",   [ANSWER_ENDED] = "ended",     [ANSWER_STOP] = "stop",
+    [ANSWER_ROOM] = "room",         [ANSWER_LEFT] = "left",       [ANSWER_LATER] = "later",
+    [ANSWER_SKIPPED] = "skipped",   [ANSWER_REFUSED] = "refused", [ANSWER_DUPLICATE] = "duplicate",
+    [ANSWER_LOST] = "lost",         [ANSWER_DEAD] = "dead",       [ANSWER_DRAINING] = "draining",
+    [ANSWER_CANCELED] = "canceled", [ANSWER_FINAL] = "final",     [ANSWER_MISSING] = "missing",
+    [ANSWER_FIRED] = "fired",       [ANSWER_CURSOR] = "cursor",
 };
 
 static enum answer_kind parse_kind(const char *word)

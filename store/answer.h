@@ -15,11 +15,13 @@ enum answer_kind {
     ANSWER_STOP,      /* an attempt, held by `node`, that must be stopped */
     ANSWER_ROOM,      /* project.name may have an instance to admit */
     ANSWER_LEFT,      /* `count` tasks are ready and were not claimed */
+    ANSWER_LATER,     /* a further attempt is due at `at_us` */
     ANSWER_SKIPPED,   /* a claim found `count` tasks of workflows that are locked just now */
     ANSWER_REFUSED,   /* launch item `item` was not taken: `reason` overlap or key_reused */
     ANSWER_DUPLICATE, /* launch item `item` repeats an idempotency key, which made `workflow` */
     ANSWER_LOST,      /* an attempt that this node says it holds is not its own */
     ANSWER_DEAD,      /* `node` was declared dead */
+    ANSWER_DRAINING,  /* this node is to take nothing new */
     ANSWER_CANCELED,
     ANSWER_FINAL, /* the workflow to cancel had already ended as `status` */
     ANSWER_MISSING,

@@ -160,3 +160,10 @@ struct id pg_array_id(struct pg_array *array)
     memcpy(id.bytes, element, sizeof(id.bytes));
     return id;
 }
+
+struct json_span pg_array_text(struct pg_array *array)
+{
+    struct json_span text;
+    text.text = (const char *)next_element(array, &text.size);
+    return text;
+}

@@ -46,3 +46,5 @@ struct pg_array {
 struct pg_array pg_rows_array(const struct pg_rows *rows, int row, int column);
 int64_t pg_array_int(struct pg_array *array);
 struct id pg_array_id(struct pg_array *array);
+/* Not NUL-terminated. */
+struct json_span pg_array_text(struct pg_array *array);

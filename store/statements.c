@@ -7,6 +7,11 @@
     "w.finished, w.scheduled, w.relaunched_from, w.reason, w.comment, "                      \
     "CASE WHEN $1 THEN w.payload END AS payload"
 
+/* The columns of a node; node_rows.c reads them in this order. */
+#define NODE_COLUMNS                                                                          \
+    "n.id, n.host, n.version, n.queues, n.slots, n.state, n.digest, n.started, n.heartbeat, " \
+    "(SELECT count(*) FROM tasks t WHERE t.held AND t.node_id = n.id) AS running"
+
 /* The columns of a schedule; schedule_rows.c reads them in this order. */
 #define SCHEDULE_COLUMNS                                                                 \
     "s.id, s.project, s.name, s.identity, s.trigger, s.timezone, s.catchup, s.comment, " \
@@ -54,8 +59,8 @@ const struct pg_statement statements[STATEMENT_COUNT] = {
                 "$15, $16)",
             .repeat_parameter = 4,
             .types = {PG_ID, PG_ID, PG_INT4, PG_BOOL, PG_INT8_ARRAY, PG_TIME_ARRAY, PG_TIME_ARRAY,
-                      PG_INT8_ARRAY, PG_TIME_ARRAY, PG_TEXT_ARRAY, PG_INT8_ARRAY, PG_TIME_ARRAY,
-                      PG_ID_ARRAY, PG_INT8_ARRAY, PG_TIME_ARRAY, PG_JSON_ARRAY},
+                      PG_INT8_ARRAY, PG_JSON_ARRAY, PG_INT4_ARRAY, PG_TIME_ARRAY, PG_TEXT_ARRAY,
+                      PG_INT8_ARRAY, PG_TIME_ARRAY, PG_ID_ARRAY, PG_TIME_ARRAY},
         },
     [STATEMENT_CANCEL] =
         {
@@ -186,5 +191,52 @@ const struct pg_statement statements[STATEMENT_COUNT] = {
                    "(ARRAY (SELECT s.id FROM schedules s WHERE " SCHEDULE_CHOICE ")) "
                    "ORDER BY f.scheduled DESC, f.schedule_id LIMIT $3 OFFSET $4",
             .types = {PG_INT8, PG_TEXT, PG_INT8, PG_INT8},
+        },
+    [STATEMENT_EXPIRE] =
+        {
+            .name = "expire",
+            .sql = "SELECT * FROM expire()",
+        },
+    [STATEMENT_RELAUNCH_FAILED] =
+        {
+            .name = "relaunch_failed",
+            .sql = "SELECT * FROM relaunch_failed($1, $2, $3)",
+            .types = {PG_ID, PG_ID, PG_TIME},
+        },
+    [STATEMENT_CLEAR_WORKFLOWS] =
+        {
+            .name = "clear_workflows",
+            .sql = "SELECT clear_workflows($1, $2)",
+            .types = {PG_INT4, PG_INT4},
+        },
+    [STATEMENT_CLEAR_HISTORY] =
+        {
+            .name = "clear_history",
+            .sql =
+                "SELECT clear_history($1, make_interval(secs => $2::double precision / 1000), $3)",
+            .types = {PG_INT8_ARRAY, PG_INT8, PG_INT4},
+        },
+    [STATEMENT_LIST_ATTEMPTS] =
+        {
+            .name = "list_attempts",
+            .sql = "SELECT a.position, a.attempt, a.node_id, a.started, a.finished, a.exit_status, "
+                   "a.signal, a.reason, a.result FROM attempts a WHERE a.workflow_id = $1 "
+                   "ORDER BY a.position, a.attempt",
+            .types = {PG_ID},
+        },
+    [STATEMENT_LIST_NODES] =
+        {
+            .name = "list_nodes",
+            .sql = "SELECT " NODE_COLUMNS " FROM nodes n ORDER BY n.started DESC, n.id LIMIT $1 "
+                   "OFFSET $2",
+            .types = {PG_INT8, PG_INT8},
+        },
+    [STATEMENT_DRAIN_NODE] =
+        {
+            .name = "drain_node",
+            .sql = "WITH n AS (UPDATE nodes AS n SET state = CASE WHEN n.state = 'active' "
+                   "THEN 'draining' ELSE n.state END WHERE n.id = $1 RETURNING n.*) "
+                   "SELECT " NODE_COLUMNS " FROM n",
+            .types = {PG_ID},
         },
 };

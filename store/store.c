@@ -235,7 +235,7 @@ static void on_done_answer(void *context, const struct answer *answer)
 {
     struct done_call *call = context;
     bool own = answer->kind == ANSWER_CANCELED || answer->kind == ANSWER_FINAL ||
-               answer->kind == ANSWER_MISSING;
+               answer->kind == ANSWER_MISSING || answer->kind == ANSWER_REFUSED;
     if (call->each != NULL && own)
         call->each(call->context, answer);
     else
@@ -314,6 +314,23 @@ void store_admit(struct store *store, const char *project, const char *name, sto
     pg_params_text(&params, name);
     send_answers(store, STATEMENT_ADMIT, &params,
                  &(struct done_call){.on_done = on_done, .context = context});
+}
+
+void store_expire(struct store *store, store_done_cb on_done, void *context)
+{
+    send_answers(store, STATEMENT_EXPIRE, NULL,
+                 &(struct done_call){.on_done = on_done, .context = context});
+}
+
+void store_relaunch_failed(struct store *store, const struct id *id, const struct id *original,
+                           int64_t created_us, answer_cb each, store_done_cb on_done, void *context)
+{
+    struct pg_params params = {0};
+    pg_params_id(&params, id);
+    pg_params_id(&params, original);
+    pg_params_time(&params, created_us);
+    send_answers(store, STATEMENT_RELAUNCH_FAILED, &params,
+                 &(struct done_call){.on_done = on_done, .context = context, .each = each});
 }
 
 void store_hint(struct store *store)

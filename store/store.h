@@ -142,6 +142,13 @@ void store_cancel(struct store *store, const struct id *workflow, const char *re
                   answer_cb each, store_done_cb on_done, void *context);
 void store_admit(struct store *store, const char *project, const char *name, store_done_cb on_done,
                  void *context);
+/* Ends runs that are past their time limit. */
+void store_expire(struct store *store, store_done_cb on_done, void *context);
+/* A new instance `id` of a workflow that ended without success, taking over what succeeded. `each`
+ * gets REFUSED, MISSING or FINAL when there is none to be made. */
+void store_relaunch_failed(struct store *store, const struct id *id, const struct id *original,
+                           int64_t created_us, answer_cb each, store_done_cb on_done,
+                           void *context);
 /* Hints to other daemons; not sent more often than the caller asks. */
 void store_hint(struct store *store);
 
@@ -170,6 +177,36 @@ void store_heartbeat(struct store *store, const char *state, const char *digest,
                      const struct store_held *held, int count, store_done_cb on_done,
                      void *context);
 void store_reap(struct store *store, int64_t lease_ms, store_done_cb on_done, void *context);
+struct node_row {
+    struct id id;
+    const char *host;
+    const char *version;
+    struct pg_array queues; /* texts */
+    int64_t slots;
+    const char *state; /* active, draining, stopped or dead */
+    const char *digest;
+    int64_t started_us;
+    int64_t heartbeat_us;
+    int64_t running;
+};
+typedef void (*node_row_cb)(void *context, const struct node_row *row);
+/* Newest first. */
+void store_list_nodes(struct store *store, int64_t limit, int64_t offset, node_row_cb each,
+                      store_done_cb on_done, void *context);
+/* `each` gets the node as it is now, if there is one. */
+void store_drain_node(struct store *store, const struct id *node, node_row_cb each,
+                      store_done_cb on_done, void *context);
+
+/* --- clearing away
+ * ------------------------------------------------------------------------------------------ */
+
+/* `on_cleared` gets how many rows went, at most about `limit`; -1 when it failed. */
+typedef void (*cleared_cb)(void *context, int64_t count);
+void store_clear_workflows(struct store *store, int default_offset, int limit,
+                           cleared_cb on_cleared, void *context);
+void store_clear_history(struct store *store, const int64_t *loaded, int loaded_count,
+                         int64_t fires_age_ms, int limit, cleared_cb on_cleared, void *context);
+
 /* Measures the clocks' offset anew. */
 void store_measure_clock(struct store *store);
 
@@ -242,6 +279,23 @@ void store_find_workflow(struct store *store, const struct id *id, bool with_pay
 void store_find_tasks(struct store *store, const struct id *workflow,
                       void (*each)(void *context, const struct task_row *row),
                       store_done_cb on_done, void *context);
+
+/* An attempt before a task's last one. */
+struct attempt_row {
+    int position;
+    int attempt;
+    struct id node;
+    int64_t started_us;
+    int64_t finished_us;
+    int exit_status; /* -1: none */
+    int signal;      /* 0: none */
+    const char *reason;
+    struct json_span result;
+};
+/* By task and number. */
+void store_list_attempts(struct store *store, const struct id *workflow,
+                         void (*each)(void *context, const struct attempt_row *row),
+                         store_done_cb on_done, void *context);
 
 /* NULL, 0 or the null id: any. */
 struct workflow_filter {

@@ -8,6 +8,7 @@ struct read_call {
     workflow_cb on_row;
     void (*each_workflow)(void *context, const struct workflow_row *row);
     void (*each_task)(void *context, const struct task_row *row);
+    void (*each_attempt)(void *context, const struct attempt_row *row);
     store_done_cb on_done;
     void *context;
 };
@@ -52,6 +53,23 @@ static void read_task(const struct pg_rows *rows, int row, struct task_row *task
     task->previous = pg_rows_array(rows, row, column++);
 }
 
+/* In the order of the columns of STATEMENT_LIST_ATTEMPTS. */
+static void read_attempt(const struct pg_rows *rows, int row, struct attempt_row *attempt)
+{
+    int column = 0;
+    attempt->position = (int)pg_rows_int(rows, row, column++);
+    attempt->attempt = (int)pg_rows_int(rows, row, column++);
+    attempt->node = pg_rows_id(rows, row, column++);
+    attempt->started_us = pg_rows_time(rows, row, column++);
+    attempt->finished_us = pg_rows_time(rows, row, column++);
+    attempt->exit_status =
+        pg_rows_null(rows, row, column) ? -1 : (int)pg_rows_int(rows, row, column);
+    column++;
+    attempt->signal = (int)pg_rows_int(rows, row, column++);
+    attempt->reason = pg_rows_text(rows, row, column++);
+    attempt->result = pg_rows_json(rows, row, column++);
+}
+
 static void on_found(void *context, const struct pg_rows *rows, const struct pg_failure *failure)
 {
     struct read_call *call = context;
@@ -72,6 +90,10 @@ static void on_read(void *context, const struct pg_rows *rows, const struct pg_f
             struct workflow_row workflow;
             read_workflow(rows, row, &workflow);
             call->each_workflow(call->context, &workflow);
+        } else if (call->each_attempt != NULL) {
+            struct attempt_row attempt;
+            read_attempt(rows, row, &attempt);
+            call->each_attempt(call->context, &attempt);
         } else {
             struct task_row task;
             read_task(rows, row, &task);
@@ -108,6 +130,16 @@ void store_find_tasks(struct store *store, const struct id *workflow,
     pg_params_id(&params, workflow);
     send_read(store, STATEMENT_FIND_TASKS, &params, on_read,
               &(struct read_call){.each_task = each, .on_done = on_done, .context = context});
+}
+
+void store_list_attempts(struct store *store, const struct id *workflow,
+                         void (*each)(void *context, const struct attempt_row *row),
+                         store_done_cb on_done, void *context)
+{
+    struct pg_params params = {0};
+    pg_params_id(&params, workflow);
+    send_read(store, STATEMENT_LIST_ATTEMPTS, &params, on_read,
+              &(struct read_call){.each_attempt = each, .on_done = on_done, .context = context});
 }
 
 static void time_or_null(struct pg_params *params, int64_t at_us)

@@ -128,9 +128,10 @@ RULES = [
      "SELECT format('%s/%s', t.workflow_id, t.position) FROM tasks t"
      " WHERE (t.status = 'progress' OR t.held) AND NOT EXISTS (SELECT FROM nodes n"
      "   WHERE n.id = t.node_id AND n.state IN ('active', 'draining', 'dead'))"),
-    ("held and not running, or running and not held",
+    ("held and neither running nor being stopped, or running and not held",
      "SELECT format('%s/%s', workflow_id, position) FROM tasks"
-     " WHERE (held AND status NOT IN ('progress', 'canceled')) OR (status = 'progress' AND NOT held)"),
+     " WHERE (held AND status <> 'progress' AND reason IS NULL)"
+     " OR (status = 'progress' AND held IS NOT true)"),
     ("claimed without attempt, batch or start",
      "SELECT format('%s/%s', workflow_id, position) FROM tasks"
      " WHERE status IN ('progress', 'success', 'error')"

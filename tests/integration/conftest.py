@@ -72,6 +72,8 @@ def shared_daemon(request, postgres):
 def daemon(request, shared_daemon):
     """The module's daemon; after each test all must be quiet and in order."""
     request.node.daemons = [shared_daemon]
+    if not shared_daemon.running():
+        shared_daemon.start()  # the test before had a crash to report
     shared_daemon.start_of_life = shared_daemon.log_path.stat().st_size
     yield shared_daemon
     keep_logs(request.node)

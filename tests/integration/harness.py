@@ -166,6 +166,13 @@ class Database:
 
     def sql(self, statement, *values):
         """Rows as tuples."""
+        try:
+            return self.sql_once(statement, values)
+        except (psycopg2.OperationalError, psycopg2.InterfaceError):
+            self.close()  # the server was restarted meanwhile
+            return self.sql_once(statement, values)
+
+    def sql_once(self, statement, values):
         with self.cursor() as cursor:
             cursor.execute(statement, values or None)
             return cursor.fetchall() if cursor.description else []
@@ -183,6 +190,7 @@ class Database:
     def close(self):
         if self.connection is not None:
             self.connection.close()
+            self.connection = None
 
 
 # --- HTTP --------------------------------------------------------------------------------------
@@ -219,6 +227,7 @@ class Daemon:
         self.workflows = self.directory / "workflows.d"
         self.workflows.mkdir(exist_ok=True)
         self.database = database
+        self.variables = {}  # others of its environment
         self.settings = {"shutdown_grace": "1s", "listen": "127.0.0.1:0", **settings}
         self.log_path = self.directory / "log"
         self.process = None
@@ -239,7 +248,7 @@ class Daemon:
                     **self.settings}
         if self.database:
             settings.setdefault("database_uri", self.database.uri())
-        return kept | {f"DIRECTOR_{key.upper()}": str(value) for key, value in settings.items()}
+        return kept | self.variables | {f"DIRECTOR_{key.upper()}": str(value) for key, value in settings.items()}
 
     def spawn(self, *arguments):
         """Starts it and does not wait."""
@@ -371,6 +380,7 @@ class Daemon:
     def wait(self, workflow, status="success"):
         """Waits until the workflow has the status; another final one is a failure."""
         def look():
+            assert self.running(), f"the daemon ended with status {self.process.returncode}"
             found = self.workflow(workflow)
             assert found["status"] == status or found["status"] not in FINAL, found
             return found["status"] == status and found
@@ -408,6 +418,7 @@ class Daemon:
         if self.database is None or not checker.is_migrated(self.database.cursor()):
             return
         if quiet:
+            assert self.running(), f"the daemon ended with status {self.process.returncode}"
             eventually(lambda: not self.database.problems(quiet=True),
                        lambda: "\n".join(["order in the tables:",
                                           *self.database.problems(quiet=True)]))

@@ -55,7 +55,7 @@ PLANTED = [
     ("LONG", "UPDATE tasks SET node_id = gen_random_uuid() WHERE workflow_id = %W", "owned by nobody"),
     ("LONG", "UPDATE nodes SET state = 'stopped'", "owned by nobody"),
     ("LONG", "UPDATE tasks SET held = false WHERE workflow_id = %W", "running and not held"),
-    ("CHAIN", "UPDATE tasks SET held = true WHERE workflow_id = %W", "held and not running"),
+    ("CHAIN", "UPDATE tasks SET held = true WHERE workflow_id = %W", "held and neither running"),
     ("LONG", "UPDATE tasks SET claim = NULL WHERE workflow_id = %W", "claimed without"),
     ("CHAIN", "UPDATE tasks SET exit_status = 1 WHERE workflow_id = %W", "looks like a failure"),
     ("BROKEN", "UPDATE tasks SET exit_status = 0 WHERE workflow_id = %W", "looks like none"),

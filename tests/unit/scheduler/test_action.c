@@ -16,10 +16,12 @@ static struct json_span span(const char *text)
 START_TEST(every_member)
 {
     static const char text[] =
-        "{\"command\":[\"a\",\"b c\"],\"cwd\":\"/tmp\",\"env\":{\"A\":\"1\",\"B\":\"\"},"
-        "\"grace_ms\":0,\"group\":\"staff\",\"log_limit\":2048,\"result\":\"none\","
+        "{\"command\":[\"a\",\"b "
+        "c\"],\"cpu_quota\":150,\"cwd\":\"/tmp\",\"env\":{\"A\":\"1\",\"B\":\"\"},"
+        "\"grace_ms\":0,\"group\":\"staff\",\"log_limit\":2048,\"memory_max\":1048576,\"result\":"
+        "\"none\","
         "\"retry\":{\"backoff\":1.5,\"exit_codes\":[2,75],\"interval_ms\":1000,\"limit\":3,"
-        "\"max_interval_ms\":60000},\"timeout_ms\":250,\"user\":\"nobody\"}";
+        "\"max_interval_ms\":60000},\"tasks_max\":8,\"timeout_ms\":250,\"user\":\"nobody\"}";
     struct arena arena = {0};
     struct action action;
     ck_assert_int_eq(action_parse(text, &arena, &action, NULL), 0);
@@ -34,6 +36,9 @@ START_TEST(every_member)
     ck_assert_str_eq(action.group, "staff");
     ck_assert_str_eq(action.user, "nobody");
     ck_assert_int_eq(action.log_limit, 2048);
+    ck_assert_int_eq(action.limits.cpu_quota, 150);
+    ck_assert_int_eq(action.limits.memory_max, 1048576);
+    ck_assert_int_eq(action.limits.tasks_max, 8);
     ck_assert_int_eq(action.result, RESULT_NONE);
     ck_assert_int_eq(action.timeout_ms, 250);
     ck_assert_int_eq(action.retry.limit, 3);
@@ -57,6 +62,9 @@ START_TEST(defaults)
     ck_assert_int_eq(action.grace_ms, 10000);
     ck_assert_int_eq(action.timeout_ms, 0);
     ck_assert_int_eq(action.log_limit, 0);
+    ck_assert_int_eq(action.limits.cpu_quota, 0);
+    ck_assert_int_eq(action.limits.memory_max, 0);
+    ck_assert_int_eq(action.limits.tasks_max, 0);
     ck_assert_int_eq(action.result, RESULT_FD);
     ck_assert_int_eq(action.retry.limit, 0);
     ck_assert_int_eq(action.retry.interval_ms, 10000);

@@ -115,6 +115,13 @@ static const struct compiled {
      "{\"command\":[\"a\"],\"cwd\":\"/tmp\",\"env\":{\"A\":\"x\",\"B\":\"1\"},\"grace_ms\":1500,"
      "\"log_limit\":2048,\"result\":\"stdout\"}"},
     {"{command: [a], grace: 10s, result: fd}", "{\"command\":[\"a\"]}"},
+    {"{command: [a], user: www-data, group: 33, log_limit: 64KiB, memory_max: 1GiB, cpu_quota: "
+     "50%, "
+     "tasks_max: 20}",
+     "{\"command\":[\"a\"],\"cpu_quota\":50,\"group\":\"33\",\"log_limit\":65536,"
+     "\"memory_max\":1073741824,\"tasks_max\":20,\"user\":\"www-data\"}"},
+    {"{command: [a], memory_max: 2097152, cpu_quota: '250%'}",
+     "{\"command\":[\"a\"],\"cpu_quota\":250,\"memory_max\":2097152}"},
     {"{command: [a], cwd: '{{ payload.dir }}'}",
      "{\"command\":[\"a\"],\"cwd\":\"{{ payload.dir }}\"}"},
     /* What a task's own keys change of the library's. */
@@ -333,7 +340,20 @@ static const struct wrong {
      "w/a.yml:1:21: 'script' is empty: expected text for the shell\n"
      "w/a.yml:1:32: 'A=B' is no name of a variable: expected letters, digits and '_'\n"
      "w/a.yml:1:42: 'DIRECTOR_NODE' is set by the daemon: expected another name\n"
-     "w/a.yml:1:72: 'log_limit' is 5: expected a whole number from 1024 to 67108864"},
+     "w/a.yml:1:72: 'log_limit' is 5: expected a size from 1KiB to 64MiB"},
+    {"tasks: {A: {command: [a], user: '', memory_max: 1MB, cpu_quota: 50, tasks_max: 0}}",
+     "w/a.yml:1:33: 'user' is empty: expected text\n"
+     "w/a.yml:1:49: 'memory_max' is 1MB: expected a size from 1MiB to 1048576GiB\n"
+     "w/a.yml:1:65: 'cpu_quota' is 50: expected a percentage from 1% to 100000%\n"
+     "w/a.yml:1:80: 'tasks_max' is 0: expected a whole number from 1 to 4194304"},
+    {"tasks: {A: {command: [a], group: [], memory_max: 5k, cpu_quota: 0%, tasks_max: many}}",
+     "w/a.yml:1:34: 'group' is a list: expected text\n"
+     "w/a.yml:1:50: 'memory_max' is 5k: expected a size from 1MiB to 1048576GiB\n"
+     "w/a.yml:1:65: 'cpu_quota' is 0%: expected a percentage from 1% to 100000%\n"
+     "w/a.yml:1:80: 'tasks_max' is many: expected a whole number from 1 to 4194304"},
+    {"tasks: {A: {noop: true, user: root, memory_max: 1MiB}}",
+     "w/a.yml:1:25: 'user' means nothing to a noop: expected one or the other\n"
+     "w/a.yml:1:37: 'memory_max' means nothing to a noop: expected one or the other"},
     {"tasks: {A: {noop: true, queue: [q]}}\nx.y: {tasks: [A], queue: {customs: {A: [r]}}}",
      "w/a.yml:1:32: 'queue' is a list: expected text\n"
      "w/a.yml:2:40: a queue's name is a list: expected text"},
@@ -357,7 +377,6 @@ static const struct wrong {
      "w/a.yml:1:82: end_at '2026-01-01T00:00:00Z' is before start_at '2026-02-01T00:00:00Z'"},
     /* Words without a deed. */
     {"x.y: {tasks: [], timeout: 5m, schema: x, deadline: 1}",
-     "w/a.yml:1:18: 'timeout' is not supported yet\n"
      "w/a.yml:1:31: 'schema' is not supported yet\n"
      "w/a.yml:1:42: 'deadline' is not supported yet"},
     {"tasks: {A: {noop: true, when: x}}\nx.y: {tasks: [{B: {type: approval}}, {C: {type: "

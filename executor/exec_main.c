@@ -1,0 +1,199 @@
+/* directord-exec, the launcher: from a fresh process of the daemon's to a task's program.
+ *
+ * executor/launch.h says how it is called. It does each step while it still may: the control group
+ * and the pipes belong to the daemon, files and directories are sought as the task's user. Whatever
+ * fails is reported, and the program never runs with more rights or less limits than were asked
+ * for.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "executor/cgroup.h"
+#include "executor/launch.h"
+#include "executor/program.h"
+
+/* Programs that still use select(2) break with descriptors above it; who needs more may raise the
+ * soft limit to the hard one. */
+#define SOFT_NOFILE 1024
+/* As a shell's, when a command could not be run. */
+#define FAILED_STATUS 126
+
+/* --- identity --------------------------------------------------------------------------------- */
+
+struct identity {
+    uid_t uid;
+    gid_t gid;
+    const char *name; /* of the user: its groups are taken on, too */
+    const char *home;
+};
+
+static bool is_number(const char *name)
+{
+    return *name != '\0' && name[strspn(name, "0123456789")] == '\0' && strlen(name) < 10;
+}
+
+/* What getpwnam(3) leaves in errno when the databases could be asked and know nothing. */
+static int not_found(const char *what, const char *name, struct error *error)
+{
+    if (errno == 0 || errno == ENOENT || errno == ESRCH)
+        return error_set(error, -ENOENT, "%s '%s' does not exist", what, name);
+    return error_set(error, -errno, "cannot look up %s '%s': %s", what, name, strerror(errno));
+}
+
+static const struct passwd *look_up_user(const char *name)
+{
+    errno = 0;
+    const struct passwd *entry = getpwnam(name);
+    return entry || !is_number(name) ? entry : getpwuid((uid_t)strtoul(name, NULL, 10));
+}
+
+static const struct group *look_up_group(const char *name)
+{
+    errno = 0;
+    const struct group *entry = getgrnam(name);
+    return entry || !is_number(name) ? entry : getgrgid((gid_t)strtoul(name, NULL, 10));
+}
+
+static int find_identity(const char *user, const char *group, struct identity *identity,
+                         struct error *error)
+{
+    char own[16];
+    snprintf(own, sizeof own, "%u", geteuid());
+    const struct passwd *entry = look_up_user(*user ? user : own);
+    if (!entry)
+        return not_found("user", *user ? user : own, error);
+    *identity = (struct identity){entry->pw_uid, *user ? entry->pw_gid : getegid(),
+                                  mem_text(entry->pw_name), mem_text(entry->pw_dir)};
+    if (!*group)
+        return 0;
+    const struct group *found = look_up_group(group);
+    if (!found)
+        return not_found("group", group, error);
+    identity->gid = found->gr_gid;
+    return 0;
+}
+
+/* So that `> /dev/fd/3`, which opens the pipe anew, works for the user, too. */
+static void give_pipes(const struct identity *identity)
+{
+    for (int fd = 0; fd <= SPAWN_RESULT; fd++)
+        if (fchown(fd, identity->uid, identity->gid) < 0)
+            continue; /* /dev/null, where files may be read-only; then it is nobody's loss */
+}
+
+static int change_identity(const struct identity *identity, struct error *error)
+{
+    if (initgroups(identity->name, identity->gid) == 0 &&
+        setresgid(identity->gid, identity->gid, identity->gid) == 0 &&
+        setresuid(identity->uid, identity->uid, identity->uid) == 0)
+        return 0;
+    return error_set(error, -errno, "cannot become user '%s': %s", identity->name, strerror(errno));
+}
+
+/* `*home` is set where the user's own directory is meant. */
+static int take_identity(const char *user, const char *group, const char **home,
+                         struct error *error)
+{
+    struct identity identity = {0};
+    if (!*user && !*group)
+        return 0;
+    int code = find_identity(user, group, &identity, error);
+    if (code < 0)
+        return code;
+    if (*user)
+        *home = identity.home;
+    if (identity.uid == geteuid() && identity.gid == getegid())
+        return 0;
+    if (geteuid() != 0)
+        return error_set(error, -EPERM,
+                         "cannot become user '%s' with group %u: the daemon does not run as root",
+                         identity.name, identity.gid);
+    give_pipes(&identity);
+    return change_identity(&identity, error);
+}
+
+/* --- the program ------------------------------------------------------------------------------ */
+
+static void lower_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur <= SOFT_NOFILE)
+        return;
+    limit.rlim_cur = SOFT_NOFILE;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* Takes the marks off, and adds HOME where it is missing. */
+static char **make_environment(const char *home)
+{
+    size_t n = 0;
+    bool has_home = home == NULL;
+    while (environ[n])
+        n++;
+    char **envp = mem_new(n + 2, sizeof *envp);
+    for (size_t i = 0; i < n; i++) {
+        envp[i] = environ[i] + (environ[i][0] == LAUNCH_ENV_MARK);
+        has_home = has_home || strncmp(envp[i], "HOME=", 5) == 0;
+    }
+    if (!has_home)
+        envp[n] = mem_format("HOME=%s", home);
+    return envp;
+}
+
+/* Returns only when it fails. */
+static int run_program(char **argv, char **envp, const char *cwd, struct error *error)
+{
+    char *file;
+    if (chdir(cwd) < 0)
+        return error_set(error, -errno, "cannot enter directory '%s': %s", cwd, strerror(errno));
+    int code = program_find(argv[0], envp, cwd, &file, error);
+    if (code < 0)
+        return code;
+    execve(file, argv, envp);
+    return program_explain(file, cwd, -errno, error);
+}
+
+/* A daemon that goes on after its files were replaced waits, without losing attempts, until it is
+ * restarted too. */
+static int check_version(const char *version, struct error *error)
+{
+    if (strcmp(version, DIRECTORD_VERSION) == 0)
+        return 0;
+    return error_set(error, -EAGAIN,
+                     "directord %s cannot work with directord-exec " DIRECTORD_VERSION
+                     ": restart the daemon",
+                     version);
+}
+
+static int launch(char **argv, struct error *error)
+{
+    const char *home = NULL;
+    int code = check_version(argv[LAUNCH_VERSION], error);
+    if (code == 0 && *argv[LAUNCH_CGROUP])
+        code = cgroup_join(argv[LAUNCH_CGROUP], error);
+    if (code == 0)
+        code = take_identity(argv[LAUNCH_USER], argv[LAUNCH_GROUP], &home, error);
+    if (code < 0)
+        return code;
+    lower_descriptors();
+    return run_program(argv + LAUNCH_PROGRAM, make_environment(home), argv[LAUNCH_CWD], error);
+}
+
+int main(int argc, char **argv)
+{
+    struct error error = {0};
+    if (argc <= LAUNCH_PROGRAM || fcntl(SPAWN_REPORT, F_SETFD, FD_CLOEXEC) < 0) {
+        fputs("directord-exec is started by directord, to start a task.\n", stderr);
+        return FAILED_STATUS;
+    }
+    launch(argv, &error);
+    dprintf(SPAWN_REPORT, "%d %s", -error.code, error.text);
+    return FAILED_STATUS;
+}

@@ -1,0 +1,40 @@
+#include "executor/proc.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+bool proc_read_all(int fd, size_t max, struct buffer *text)
+{
+    buffer_clear(text);
+    while (text->size < max) {
+        ssize_t n = read(fd, buffer_reserve(text, 4096), 4096);
+        if (n <= 0)
+            return n == 0;
+        text->size += (size_t)n;
+    }
+    return true;
+}
+
+bool proc_read(pid_t pid, const char *file, size_t max, struct buffer *text)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool done = proc_read_all(fd, max, text);
+    close(fd);
+    return done;
+}
+
+const char *proc_find_entry(struct buffer *environment, const char *mark)
+{
+    const char *entry = buffer_text(environment);
+    const char *end = entry + environment->size;
+    for (; entry < end; entry += strlen(entry) + 1)
+        if (strncmp(entry, mark, strlen(mark)) == 0)
+            return entry;
+    return NULL;
+}

@@ -1,0 +1,211 @@
+-- What daemons do beside running tasks: time limits of whole runs, relaunching from a failure, and clearing away.
+
+-- Ends runs whose deadline has passed: what runs is to be stopped, what has not begun is canceled, and the workflow is
+-- `error`, reason `timed_out`. The failure hook runs.
+-- Locks: those workflows, by id; ones that another transaction holds are left to the next call.
+CREATE FUNCTION expire() RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_ids uuid[];
+    v_now timestamptz;
+BEGIN
+    SELECT array_agg(l.id) INTO v_ids
+      FROM (SELECT w.id FROM workflows w WHERE w.deadline <= clock_timestamp()
+             ORDER BY w.id LIMIT 1000 FOR UPDATE SKIP LOCKED) l;
+    IF v_ids IS NULL THEN
+        RETURN;
+    END IF;
+    v_now := clock_timestamp();
+    RETURN QUERY
+    WITH over AS (
+        UPDATE workflows w SET status = 'error', reason = 'timed_out', deadline = NULL, finished = v_now, updated = v_now
+         WHERE w.id = ANY (v_ids) AND w.status IN ('pending', 'progress') AND coalesce(w.deadline <= v_now, false)
+        RETURNING w.id, w.definition_id, w.project, w.name
+    ), stopped AS (
+        UPDATE tasks t
+           SET status = CASE WHEN t.status = 'progress' THEN 'error' ELSE 'canceled' END::status,
+               result = CASE WHEN t.status = 'progress'
+                             THEN '{"exception":"the workflow timed out","traceback":""}'::json END,
+               reason = 'timed_out', due = NULL, finished = v_now, updated = v_now
+          FROM over o
+         WHERE t.workflow_id = o.id AND t.status IN ('pending', 'progress') AND NOT t.is_hook
+        RETURNING t.workflow_id, t.position, t.attempt, t.held, t.node_id
+    ), hooked AS (
+        INSERT INTO tasks (workflow_id, position, status, is_hook, waiting, queue, due, created, updated)
+        SELECT o.id, d.position, 'pending', true, 0, d.queue, v_now, v_now, v_now
+          FROM over o
+          JOIN definition_tasks d ON d.definition_id = o.definition_id AND d.role = 'error'
+        RETURNING 1
+    )
+    SELECT a.* FROM stopped s
+     CROSS JOIN LATERAL say('stop', s.workflow_id, s.position, s.attempt, node_id => s.node_id) AS a WHERE s.held
+    UNION ALL
+    SELECT a.* FROM over o
+     CROSS JOIN LATERAL say('ended', o.id, status => 'error', reason => 'timed_out', project => o.project,
+                            name => o.name) AS a
+    UNION ALL
+    SELECT a.* FROM (SELECT DISTINCT o.project, o.name
+                       FROM over o JOIN definitions d ON d.id = o.definition_id AND d.concurrency IS NOT NULL) r
+     CROSS JOIN LATERAL say('room', project => r.project, name => r.name) AS a
+    UNION ALL
+    SELECT a.* FROM (SELECT count(*) AS count FROM hooked) h
+     CROSS JOIN LATERAL say('left', count => h.count) AS a WHERE h.count > 0;
+END $$;
+
+-- A new instance of a workflow that ended without success, on the version that it ran on: what succeeded is taken over
+-- with its results, the rest is to run. Answers `missing`, `final` (as `success`: there is nothing to run again),
+-- `unfinished`, or `left`. Safe to repeat: `p_id` is made once.
+-- Locks: the original.
+CREATE FUNCTION relaunch_failed(p_id uuid, p_original uuid, p_created timestamptz) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_original workflows;
+    v_limited boolean;
+    v_now timestamptz;
+    v_left bigint;
+BEGIN
+    SELECT * INTO v_original FROM workflows w WHERE w.id = p_original;
+    IF NOT FOUND THEN
+        RETURN NEXT say('missing', p_original);
+        RETURN;
+    END IF;
+    SELECT d.concurrency IS NOT NULL INTO v_limited FROM definitions d WHERE d.id = v_original.definition_id;
+    IF v_limited AND refuse_overlap(ARRAY [v_original.definition_id]) <> '{}'
+       AND NOT EXISTS (SELECT 1 FROM workflows w WHERE w.id = p_id) THEN
+        RETURN NEXT say('refused', p_original, reason => 'overlap', item => 1);
+        RETURN;
+    END IF;
+    SELECT * INTO v_original FROM workflows w WHERE w.id = p_original FOR UPDATE;
+    IF v_original.status NOT IN ('error', 'canceled') THEN
+        RETURN NEXT say('final', p_original, status => v_original.status::text);
+        RETURN;
+    END IF;
+    v_now := clock_timestamp();
+    INSERT INTO workflows (id, definition_id, project, name, status, periodic, queued, created, updated, deadline,
+                           relaunched_from, comment, payload)
+    SELECT p_id, v_original.definition_id, v_original.project, v_original.name, 'pending', false, v_limited, p_created,
+           greatest(p_created, v_now),
+           CASE WHEN NOT v_limited THEN v_now + make_interval(secs => d.timeout) END,
+           v_original.id, v_original.comment, v_original.payload
+      FROM definitions d WHERE d.id = v_original.definition_id
+        ON CONFLICT (id) DO NOTHING;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    WITH old AS MATERIALIZED (
+        SELECT t.*, d.next FROM tasks t
+          JOIN definition_tasks d ON d.definition_id = v_original.definition_id AND d.position = t.position
+         WHERE t.workflow_id = p_original AND NOT t.is_hook
+    ), met AS (
+        SELECT n AS "position", count(*)::integer AS count FROM old, unnest(old.next) AS n
+         WHERE old.status = 'success' GROUP BY n
+    ), filled AS (
+        INSERT INTO tasks AS t (workflow_id, position, status, waiting, attempt, queue, due, node_id, created, updated,
+                                started, finished, exit_status, result)
+        SELECT p_id, d.position, CASE WHEN k.done THEN 'success' ELSE 'pending' END::status,
+               d.waiting - coalesce(m.count, 0), CASE WHEN k.done THEN o.attempt ELSE 0 END, d.queue,
+               CASE WHEN NOT k.done AND NOT v_limited AND d.waiting = coalesce(m.count, 0) THEN v_now END,
+               CASE WHEN k.done THEN o.node_id END, p_created, v_now, CASE WHEN k.done THEN o.started END,
+               CASE WHEN k.done THEN o.finished END, CASE WHEN k.done THEN o.exit_status END,
+               CASE WHEN k.done THEN o.result END
+          FROM definition_tasks d
+          LEFT JOIN old o ON o.position = d.position
+          LEFT JOIN met m ON m.position = d.position
+         CROSS JOIN LATERAL (SELECT coalesce(o.status = 'success', false)) AS k (done)
+         WHERE d.definition_id = v_original.definition_id AND d.role = 'task'
+        RETURNING t.due
+    )
+    SELECT count(f.due) INTO v_left FROM filled f;
+    IF v_limited THEN
+        RETURN QUERY SELECT * FROM admit_new(ARRAY [v_original.definition_id]);
+    ELSIF v_left > 0 THEN
+        RETURN NEXT say('left', count => v_left);
+    END IF;
+END $$;
+
+-- --- clearing away ---------------------------------------------------------------------------------------------------
+
+-- Removes finished instances beyond what their definitions keep, the oldest first, at most `p_limit` in a call, with
+-- their tasks and attempts. One whose hook has not ended stays. Several daemons may call it at once. Answers how many.
+CREATE FUNCTION clear_workflows(p_default integer, p_limit integer) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_ids uuid[];
+BEGIN
+    WITH kept AS (
+        SELECT DISTINCT ON (d.fullname) d.project, d.name, coalesce(d.retention, p_default) AS offset
+          FROM definitions d ORDER BY d.fullname, d.id DESC
+    ), oldest AS (
+        SELECT k.project, k.name,
+               (SELECT w.id FROM workflows w
+                 WHERE w.project = k.project AND w.name = k.name AND w.finished IS NOT NULL
+                 ORDER BY w.id DESC OFFSET k.offset LIMIT 1) AS id
+          FROM kept k WHERE k.offset >= 0
+    )
+    SELECT array_agg(v.id) INTO v_ids
+      FROM (SELECT w.id
+              FROM oldest o
+             CROSS JOIN LATERAL (
+                   SELECT c.id FROM workflows c
+                    WHERE c.project = o.project AND c.name = o.name AND c.id <= o.id AND c.finished IS NOT NULL
+                      AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.workflow_id = c.id
+                                         AND (t.status IN ('pending', 'progress') OR coalesce(t.held, false)))
+                    ORDER BY c.id LIMIT p_limit) w
+             LIMIT p_limit) v;
+    IF v_ids IS NULL THEN
+        RETURN 0;
+    END IF;
+    SELECT array_agg(l.id) INTO v_ids
+      FROM (SELECT w.id FROM workflows w WHERE w.id = ANY (v_ids) ORDER BY w.id FOR UPDATE SKIP LOCKED) l;
+    DELETE FROM attempts a WHERE a.workflow_id = ANY (v_ids);
+    DELETE FROM task_logs l WHERE l.workflow_id = ANY (v_ids);
+    DELETE FROM tasks t WHERE t.workflow_id = ANY (v_ids);
+    DELETE FROM workflows w WHERE w.id = ANY (v_ids);
+    RETURN coalesce(cardinality(v_ids), 0);
+END $$;
+
+-- Removes what else has had its time: fires older than `p_fires_age`, idempotency keys after a day, nodes that ended a
+-- day ago and hold nothing, versions of definitions that no daemon has loaded for a day and no instance has. At most
+-- `p_limit` of each in a call. The daemon says with `p_loaded` which versions it uses. Answers how many.
+CREATE FUNCTION clear_history(p_loaded bigint[], p_fires_age interval, p_limit integer) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_count bigint;
+    v_sum bigint := 0;
+BEGIN
+    UPDATE definitions d SET used = v_now WHERE d.id = ANY (p_loaded) AND d.used < v_now - interval '1 hour';
+
+    DELETE FROM fires f USING (
+        SELECT s.id, o.scheduled FROM schedules s
+         CROSS JOIN LATERAL (SELECT c.scheduled FROM fires c
+                              WHERE c.schedule_id = s.id AND c.scheduled < v_now - p_fires_age
+                              ORDER BY c.scheduled LIMIT p_limit) o
+         LIMIT p_limit) old
+     WHERE f.schedule_id = old.id AND f.scheduled = old.scheduled;
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    v_sum := v_sum + v_count;
+
+    DELETE FROM idempotency_keys k USING (
+        SELECT o.principal, o.key FROM idempotency_keys o WHERE o.created < v_now - interval '1 day'
+         ORDER BY o.created LIMIT p_limit) old
+     WHERE k.principal = old.principal AND k.key = old.key;
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    v_sum := v_sum + v_count;
+
+    DELETE FROM nodes n
+     WHERE n.state IN ('stopped', 'dead') AND n.heartbeat < v_now - interval '1 day'
+       AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.held AND t.node_id = n.id);
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    v_sum := v_sum + v_count;
+
+    DELETE FROM definitions d USING (
+        SELECT o.id FROM definitions o
+         WHERE o.used < v_now - interval '1 day'
+           AND NOT EXISTS (SELECT 1 FROM workflows w
+                            WHERE w.project = o.project AND w.name = o.name AND w.definition_id = o.id)
+         LIMIT p_limit) old
+     WHERE d.id = old.id;
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN v_sum + v_count;
+END $$;

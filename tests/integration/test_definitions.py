@@ -1,0 +1,322 @@
+"""workflows.d: what is wrong is said at once and all of it, and unloads nothing that was good."""
+
+import signal
+import subprocess
+import textwrap
+
+import harness
+from harness import eventually
+
+GOOD = """
+tasks: {N: {noop: true}}
+test.A: {tasks: [N]}
+"""
+BROKEN = """\
+test.Z:
+  tasks: [NOPE, N]
+  colour: red
+test.B: {tasks: [{X: {noop: true, depends_on: [Y]}}, {Y: {noop: true, depends_on: [X]}}]}
+test.C: {tasks: [{G: {type: group, tasks: []}}]}
+test.D: {tasks: [N], periodic: {crontab: "0 0 30 2 *"}}
+test.E: {tasks: [N], when: never}
+test.F: {tasks: N}
+"""
+
+
+def check(directory):
+    """Runs `directord --check`: status, definitions, errors."""
+    done = subprocess.run([harness.DIRECTORD, "--check", directory], capture_output=True, text=True,
+                          timeout=harness.DEADLINE, env={"PATH": "/usr/bin:/bin"})
+    return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
+
+
+def keys(daemon, name="A"):
+    return [task["key"] for task in daemon.run(name)["tasks"]]
+
+
+def names(daemon):
+    return [definition["fullname"] for definition in daemon.get("/api/definitions").json()]
+
+
+# --- errors ------------------------------------------------------------------------------------
+
+
+def test_all_errors_are_reported_at_once(start):
+    daemon = start(GOOD)
+    daemon.expect_errors("definition refused")
+    daemon.define(BROKEN, "broken.yml")
+    daemon.define("test.G: [", "worse.yml")
+    reply = daemon.post("/api/reload")
+    assert reply.status == 200
+    problems = reply.json()["errors"]
+    assert list(problems[0]) == ["column", "error", "file", "line"]
+    at = {(problem["file"], problem["line"]): problem["error"] for problem in problems}
+    for line, found in enumerate(["NOPE", "colour", "X → Y → X", "empty", "never fires",
+                                  "'when' is not supported yet", "expected a list"], 2):
+        assert found in at["workflows.d/broken.yml", line]
+    assert any(file == "workflows.d/worse.yml" for file, _ in at)
+    assert daemon.get("/api/health").json()["definitions"]["errors"] == problems
+    for file, line in at:
+        assert f"{file}:{line}:" in daemon.log()
+
+
+def test_near_names_are_shown(start):
+    daemon = start(GOOD)
+    daemon.expect_errors("definition refused")
+    daemon.define("tasks: {EXTRACT: {noop: true}}\ntest.X: {tasks: [EXTRCT]}", "x.yml")
+    assert "did you mean 'EXTRACT'" in daemon.reload()["errors"][0]["error"]
+
+
+def test_same_name_in_two_files(start):
+    daemon = start(GOOD)
+    daemon.expect_errors("definition refused")
+    daemon.define("test.A: {tasks: []}", "zzz.yml")
+    (problem,) = daemon.reload()["errors"]
+    assert problem["file"] == "workflows.d/zzz.yml" and "workflows.d/test.yml" in problem["error"]
+    assert keys(daemon) == ["N"]
+
+
+def test_health_is_good_again_after_a_mended_file(start):
+    daemon = start(GOOD)
+    daemon.expect_errors("definition refused")
+    daemon.define("test.B: {tasks: [NOPE]}", "b.yml")
+    assert len(daemon.reload()["errors"]) == 1
+    daemon.define("test.B: {tasks: [N]}", "b.yml")
+    assert daemon.reload() == {"errors": [], "loaded": 2}
+    assert daemon.get("/api/health").json()["definitions"] == {"errors": [], "loaded": 2}
+
+
+def test_keys_of_later_versions_are_refused(start):
+    daemon = start(GOOD)
+    daemon.expect_errors("definition refused")
+    for line in ("test.X: {tasks: [N], foreach: [1]}", "test.X: {tasks: [{N: {pool: p}}]}",
+                 "test.X: {tasks: [{N: {type: approval}}]}"):
+        daemon.define(line, "x.yml")
+        (problem,) = daemon.reload()["errors"]
+        assert "not supported yet" in problem["error"]
+
+
+# --- what was good stays -----------------------------------------------------------------------
+
+
+def test_broken_file_keeps_its_last_good_version(start):
+    daemon = start(GOOD)
+    daemon.expect_errors("definition refused")
+    daemon.define("tasks: {N: {noop: true}}\ntest.A: {tasks: [N, NOPE]}")
+    daemon.define("test.OTHER: {tasks: [{M: {noop: true}}]}", "other.yml")
+    assert daemon.reload()["loaded"] == 2
+    assert keys(daemon) == ["N"] and keys(daemon, "OTHER") == ["M"]
+
+
+def test_broken_library_unloads_nothing(start):
+    """Also not what leans on it in other files."""
+    daemon = start(GOOD)
+    daemon.define("test.OTHER: {tasks: [N]}", "other.yml")
+    assert daemon.reload() == {"errors": [], "loaded": 2}
+    daemon.expect_errors("definition refused")
+    daemon.define("tasks: {N: {noop: true}, M: {}}")
+    assert daemon.reload()["loaded"] == 2
+    assert keys(daemon, "OTHER") == ["N"]
+    daemon.stop()
+    daemon.start()
+    assert names(daemon) == ["test.A", "test.OTHER"]
+
+
+def test_also_across_a_restart(start):
+    daemon = start(GOOD)
+    daemon.expect_errors("definition refused")
+    daemon.define("test.NEVER: {tasks: [NOPE]}", "never.yml")
+    daemon.define("tasks: {N: {noop: true}}\ntest.A: {tasks: [N, NOPE]}")
+    daemon.stop()
+    daemon.start()
+    assert names(daemon) == ["test.A"]  # what never loaded is left out
+    assert keys(daemon) == ["N"]
+    assert {problem["file"] for problem in daemon.get("/api/health").json()["definitions"]["errors"]} == {
+        "workflows.d/test.yml", "workflows.d/never.yml"}
+
+
+def test_good_version_of_a_removed_file_is_forgotten(start):
+    daemon = start(GOOD)
+    (daemon.workflows / "test.yml").unlink()
+    daemon.stop()
+    daemon.start()
+    assert names(daemon) == []
+
+
+def test_every_cut_of_a_file(start):
+    """A file that somebody is still writing never replaces the good one by less."""
+    text = "tasks: {N: {noop: true}}\ntest.A:\n  tasks:\n    - N\n    - {B: {task: N}}\n"
+    daemon = start(text)
+    daemon.expect_errors("definition refused")
+    for size in range(1, len(text), 3):
+        daemon.define(text[:size])
+        if daemon.reload()["errors"]:  # else what is left is a smaller file that is right
+            assert keys(daemon) == ["N", "B"], text[:size]
+        daemon.define(text)
+        assert daemon.reload() == {"errors": [], "loaded": 1}
+
+
+def test_directory_that_vanishes(start):
+    daemon = start(GOOD)
+    daemon.expect_errors("definitions not loaded")
+    away = daemon.workflows.rename(daemon.workflows.with_name("away"))
+    reply = daemon.post("/api/reload")
+    assert reply.status >= 400 and "error" in reply.json()
+    assert keys(daemon) == ["N"]
+    away.rename(daemon.workflows)
+    assert daemon.reload()["errors"] == []
+
+
+# --- reload ------------------------------------------------------------------------------------
+
+
+def test_reload_by_post(start):
+    daemon = start(GOOD)
+    daemon.define("tasks: {N: {noop: true}}\ntest.B: {tasks: [N]}")
+    reply = daemon.post("/api/reload")
+    assert (reply.status, reply.text) == (200, '{"errors":[],"loaded":1}\n')
+    assert names(daemon) == ["test.B"]
+    assert daemon.post("/api/workflows", {"project": "test", "name": "A", "payload": {}}).status == 404
+
+
+def test_reload_by_sighup(start):
+    daemon = start(GOOD)
+    daemon.define("tasks: {N: {noop: true}}\ntest.B: {tasks: [N]}")
+    daemon.send_signal(signal.SIGHUP)
+    eventually(lambda: names(daemon) == ["test.B"], "reloaded")
+
+
+def test_storm_of_reloads(start):
+    daemon = start(GOOD)
+    for _ in range(50):
+        daemon.send_signal(signal.SIGHUP)
+        assert daemon.post("/api/reload").status == 200
+    assert keys(daemon) == ["N"]
+
+
+def test_running_workflow_keeps_its_version(start, tmp_path):
+    daemon = start("""
+        tasks:
+          GATE: {script: 'until [ -e "$FILE" ]; do sleep 0.02; done', env: {FILE: "{{ payload.gate }}"}}
+          SAY: {command: [echo, '"old"'], result: stdout}
+        test.A: {tasks: [GATE, SAY], hooks: {success: SAY}}
+        """)
+    running = daemon.launch("A", {"gate": str(tmp_path / "gate")})
+    daemon.wait_task(running, "GATE", "progress")
+    daemon.define("""
+        tasks: {SAY: {command: [echo, '"new"'], result: stdout}}
+        test.A: {tasks: [SAY, {MORE: {task: SAY}}]}
+        """)
+    assert daemon.reload()["errors"] == []
+    assert daemon.results("A", {"gate": str(tmp_path / "gate")}) == {"SAY": "new", "MORE": "new"}
+    (tmp_path / "gate").touch()
+    daemon.wait(running)
+    daemon.wait_task(running, "GATE", "success")
+    eventually(lambda: len(daemon.workflow(running)["tasks"]) == 3 and
+               daemon.workflow(running)["tasks"][2]["status"] == "success", "the old hook has run")
+    assert [task["result"] for task in daemon.workflow(running)["tasks"]] == [None, "old", "old"]
+
+
+def test_instances_of_a_removed_definition_finish_and_stay(start, tmp_path):
+    daemon = start("""
+        tasks:
+          GATE: {script: 'until [ -e "$FILE" ]; do sleep 0.02; done', env: {FILE: "{{ payload.gate }}"}}
+          N: {noop: true}
+        test.A: {tasks: [GATE, N]}
+        """)
+    running = daemon.launch("A", {"gate": str(tmp_path / "gate")})
+    (daemon.workflows / "test.yml").unlink()
+    assert daemon.reload() == {"errors": [], "loaded": 0}
+    (tmp_path / "gate").touch()
+    daemon.wait(running)
+    assert [workflow["id"] for workflow in daemon.get("/api/workflows").json()] == [running]
+
+
+def test_library_of_one_file_serves_all(start):
+    daemon = start("tasks: {SAY: {command: [echo, '1'], result: stdout}}")
+    daemon.define("test.A: {tasks: [SAY]}", "a.yaml")
+    daemon.define("not: read", ".hidden.yml")
+    daemon.define("not: read", "a.yml.bak")
+    assert daemon.reload() == {"errors": [], "loaded": 1}
+    assert daemon.results("A") == {"SAY": 1}
+    daemon.define("tasks: {SAY: {command: [echo, '2'], result: stdout}}")
+    daemon.reload()
+    assert daemon.results("A") == {"SAY": 2}
+
+
+def test_aliases_and_merge_keys(start):
+    daemon = start("""
+        tasks:
+          BASE: &base {command: [printenv, X], result: stdout, env: {X: one}}
+          OTHER: {<<: *base, env: {X: two}}
+        test.A: &a {tasks: [BASE, OTHER]}
+        test.B: *a
+        """)
+    assert daemon.results("A") == {"BASE": "one", "OTHER": "two"}
+    assert daemon.results("B") == {"BASE": "one", "OTHER": "two"}
+
+
+def test_directors_own_file(start):
+    """Director's examples, unchanged, beside a file that says what their names run."""
+    daemon = start("""
+        example.ETL:
+          tasks:
+            - EXTRACT
+            - TRANSFORM
+            - LOAD
+
+        example.RANDOMS:
+          tasks:
+            - GROUP_RANDOMS:
+                type: group
+                tasks:
+                  - RANDOM
+                  - RANDOM
+            - ADD
+        """)
+    daemon.define("""
+        tasks:
+          EXTRACT: {noop: true}
+          TRANSFORM: {noop: true}
+          LOAD: {noop: true}
+          RANDOM: {command: [echo, 4], result: stdout}
+          ADD: {command: [/usr/bin/python3, -c, "import json,sys; print(sum(json.load(sys.stdin)['args'][0]))"], result: stdout}
+        """, "library.yml")
+    daemon.expect_errors("unknown task")  # until the library is there
+    assert daemon.reload() == {"errors": [], "loaded": 2}
+    reply = daemon.post("/api/workflows", {"project": "example", "name": "RANDOMS", "payload": {}})
+    assert daemon.wait(reply.json()["id"])["tasks"][2]["result"] == 8
+
+
+# --- directord --check -------------------------------------------------------------------------
+
+
+def write(directory, **files):
+    for name, text in files.items():
+        (directory / f"{name}.yml").write_text(textwrap.dedent(text))
+    return directory
+
+
+def test_check_of_good_files(tmp_path):
+    directory = write(tmp_path, a=GOOD, b="test.B: {tasks: [N, N], periodic: {interval: 90s}}")
+    status, lines, errors = check(directory)
+    assert status == 0 and errors == []
+    assert [line.split()[0] for line in lines] == ["test.A", "test.B"]
+
+
+def test_check_of_broken_files(tmp_path):
+    directory = write(tmp_path, a=GOOD, broken=BROKEN)
+    status, lines, errors = check(directory)
+    assert status == 1
+    assert "test.A" in "\n".join(lines)
+    assert len(errors) >= 7
+    assert all(error.startswith(f"{tmp_path.name}/broken.yml:") for error in errors)
+
+
+def test_check_of_no_directory(tmp_path):
+    status, _, errors = check(tmp_path / "nothing")
+    assert status == 1 and len(errors) == 1 and "nothing" in errors[0]
+
+
+def test_examples_are_good():
+    assert check(harness.ROOT / "workflows.d")[0] == 0

@@ -1,0 +1,376 @@
+"""How a daemon begins and ends: exit statuses, one clear line, and nothing left behind."""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import psycopg2
+import pytest
+
+import harness
+from harness import alive, eventually
+
+USAGE, UNAVAILABLE, CONFIG = 2, 69, 78
+
+DEFINITIONS = r"""
+tasks:
+  N: {noop: true}
+  SLEEP: {script: 'echo $$ >> "$FILE"; sleep "$FOR"; echo 1 >&3', env: {FILE: "{{ payload.file }}", FOR: "{{ payload.for }}"}}
+  DEAF: {script: 'trap "" TERM; echo $$ >> "$FILE"; while :; do sleep 1; done', env: {FILE: "{{ payload.file }}"}, grace: 60s}
+test.N: {tasks: [N]}
+test.SLEEP: {tasks: [SLEEP, N], hooks: {failure: N}}
+test.DEAF: {tasks: [DEAF]}
+"""
+
+
+def refused(daemon, status):
+    """Starts it, which fails with this status and one line about why; returns the line."""
+    assert daemon.spawn().wait_exit() == status
+    daemon.expect_errors('"cannot start"')
+    lines = [line for line in daemon.log().splitlines() if " error " in line or line.startswith("directord:")]
+    assert len(lines) == 1, daemon.log()
+    return lines[0]
+
+
+def pids(path):
+    return path.read_text().split() if path.exists() else []
+
+
+# --- starts that fail --------------------------------------------------------------------------
+
+
+def test_port_in_use(start, make):
+    address = start("").address
+    line = refused(make("", listen=address), UNAVAILABLE)
+    assert address in line and "in use" in line
+
+
+@pytest.mark.parametrize("listen", ["nonsense", "127.0.0.1", "127.0.0.1:99999", "localhost:8000", "unix:relative"])
+def test_bad_address(make, listen):
+    daemon = make("", listen=listen)
+    assert daemon.spawn().wait_exit() in (UNAVAILABLE, CONFIG)
+    daemon.expect_errors('"cannot start"')
+    assert listen in daemon.log()
+
+
+def test_no_directory_of_definitions(make, tmp_path):
+    for path in (tmp_path / "nothing", harness.__file__):
+        assert str(path) in refused(make("", workflows_dir=path), CONFIG)
+
+
+def test_wrong_password(make, postgres, database):
+    database.sql("DO $$ BEGIN CREATE ROLE locked LOGIN PASSWORD 'right'; EXCEPTION WHEN duplicate_object THEN END $$")
+    line = refused(make("", database_uri=database.uri("locked", "wrong")), CONFIG)
+    assert "password" in line and "DIRECTOR_DATABASE_URI" in line
+
+
+def test_no_such_database(make, database):
+    line = refused(make("", database_uri=database.uri().replace(database.name, "nowhere")), CONFIG)
+    assert "nowhere" in line
+
+
+def test_other_encoding(make, postgres):
+    other = postgres.create_database("ENCODING 'SQL_ASCII' TEMPLATE template0")
+    line = refused(make("", database=other), CONFIG)
+    assert "SQL_ASCII" in line and "UTF8" in line
+
+
+def test_database_of_director(make, database):
+    database.sql("CREATE TABLE alembic_version ()")
+    assert "alembic_version" in refused(make("", database=database), CONFIG)
+
+
+def test_uri_that_is_none(make):
+    assert "DIRECTOR_DATABASE_URI" in refused(make("", database_uri="mysql://x"), CONFIG)
+
+
+def test_newer_tables_than_this_program_knows(start, make, database):
+    start("").stop()
+    database.sql("INSERT INTO schema_migrations SELECT (jsonb_populate_record(m, '{\"version\": 9999}')).*"
+                 " FROM schema_migrations m LIMIT 1")
+    assert "9999" in refused(make(""), CONFIG)
+
+
+def test_second_daemon_on_a_state_directory(start, make):
+    first = start("")
+    line = refused(make("", state_dir=first.directory / "state"), UNAVAILABLE)
+    assert str(first.directory / "state") in line and str(first.process.pid) in line
+
+
+@pytest.mark.parametrize("name, value, found", [
+    ("concurency", "3", "DIRECTOR_CONCURRENCY"), ("concurrency", "many", "many"), ("concurrency", "0", "0"),
+    ("heartbeat", "1 week", "1 week"), ("lease", "1s", "DIRECTOR_LEASE"), ("log_level", "loud", "loud"),
+])
+def test_wrong_setting(make, name, value, found):
+    line = refused(make("", **{name: value}), CONFIG)
+    assert line.startswith("directord: ") and found in line
+
+
+def test_wrong_line_in_the_settings_file(make, tmp_path):
+    file = tmp_path / "directord.conf"
+    file.write_text("# good\nDIRECTOR_CONCURENCY=3\n")
+    daemon = make("")
+    assert daemon.spawn("--config", file).wait_exit() == CONFIG
+    assert f"{file}:2: " in daemon.log() and "DIRECTOR_CONCURRENCY" in daemon.log()
+
+
+def test_settings_file(make, tmp_path):
+    file = tmp_path / "directord.conf"
+    file.write_text('DIRECTOR_CONCURRENCY=3 \nDIRECTOR_TASK_ENV_X="a b"\nDIRECTOR_QUEUES=x\n')
+    daemon = make("test.A: {tasks: [{X: {command: [printenv, X], result: stdout}}]}", queues="default")
+    daemon.start("--config", file)
+    assert daemon.get("/api/health").json()["scheduler"]["slots"] == 3
+    assert daemon.results("A") == {"X": "a b"}  # and the environment has won
+
+
+def run(*arguments):
+    return subprocess.run([harness.DIRECTORD, *arguments], capture_output=True, text=True, timeout=harness.DEADLINE,
+                          env={"PATH": "/usr/bin:/bin"})
+
+
+def test_command_line():
+    assert run("--nonsense").returncode == USAGE and len(run("--nonsense").stderr.splitlines()) == 1
+    assert run("words").returncode == USAGE
+    shown = run("--help")
+    assert shown.returncode == 0 and "DIRECTOR_DATABASE_URI" in shown.stdout and "--check" in shown.stdout
+    assert re.fullmatch(r"directord \d+\.\d+\.\d+\n", run("--version").stdout)
+
+
+def test_names_of_director_only_warn(make):
+    daemon = make("")
+    daemon.variables["DIRECTOR_BROKER_URI"] = "redis://localhost"
+    daemon.start()
+    assert re.search("warning .*DIRECTOR_BROKER_URI", daemon.log())
+
+
+# --- a database that is not there yet ----------------------------------------------------------
+
+
+def test_database_that_cannot_be_reached_yet_is_waited_for(make, postgres):
+    daemon = make(DEFINITIONS)
+    postgres.stop()
+    try:
+        port = harness.free_port()
+        daemon.settings["listen"] = daemon.address = f"127.0.0.1:{port}"
+        daemon.spawn()
+        daemon.await_log("cannot be reached yet")
+        eventually(lambda: can_connect(daemon), "it listens")
+        reply = daemon.post("/api/workflows", {"project": "test", "name": "N", "payload": {}})
+        assert (reply.status, reply.json()) == (503, {"error": "the database is not available"})
+        assert int(reply.headers["Retry-After"]) > 0
+        assert daemon.get("/api/workflows").status == 503
+        assert daemon.get("/api/ping").status == 200
+        health = daemon.get("/api/health")
+        assert health.status == 503 and health.json()["database"]["status"] == "away"
+    finally:
+        postgres.start()
+    daemon.await_log('"ready"')
+    daemon.run("N")
+
+
+def can_connect(daemon):
+    try:
+        daemon.socket().close()
+        return True
+    except OSError:
+        return False
+
+
+def test_stop_while_waiting_for_the_database(make, tmp_path):
+    daemon = make("", database=None, database_uri=f"postgresql:///x?host={tmp_path}")
+    daemon.spawn()
+    daemon.await_log("cannot be reached yet")
+    assert daemon.stop() == 0
+
+
+# --- stop --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_of_an_idle_daemon(start, database, number):
+    daemon = start(DEFINITIONS)
+    node = daemon.node
+    begin = time.monotonic()
+    assert daemon.stop(number) == 0
+    assert time.monotonic() - begin < 5
+    assert database.sql("SELECT id::text, state FROM nodes") == [(node, "stopped")]
+
+
+def test_running_tasks_get_their_grace(start, tmp_path):
+    daemon = start(DEFINITIONS, shutdown_grace="20s")
+    workflow = daemon.launch("SLEEP", {"file": str(tmp_path / "pids"), "for": 0.7})
+    eventually(lambda: pids(tmp_path / "pids"), "the task runs")
+    assert daemon.stop() == 0
+    daemon.start()
+    found = daemon.wait(workflow)  # what it left is gone on with
+    assert [(task["status"], task["attempt"]) for task in found["tasks"]] == [("success", 1), ("success", 1)]
+
+
+def test_after_the_grace_they_are_stopped(start, tmp_path, database):
+    daemon = start(DEFINITIONS, shutdown_grace="200ms")
+    workflow = daemon.launch("SLEEP", {"file": str(tmp_path / "pids"), "for": 60})
+    (pid,) = eventually(lambda: pids(tmp_path / "pids"), "the task runs")
+    assert daemon.stop() == 0
+    assert not alive(int(pid))
+    assert database.sql("SELECT status::text, reason FROM workflows") == [("error", "node_stopped")]
+    daemon.start()
+    found = daemon.workflow(workflow)
+    assert [(task["status"], task.get("reason")) for task in found["tasks"][:2]] == [
+        ("error", "node_stopped"), ("canceled", "upstream_failed")]
+    eventually(lambda: daemon.workflow(workflow)["tasks"][2]["status"] == "success", "its hook runs after the restart")
+
+
+def test_second_signal_hurries(start, tmp_path):
+    daemon = start(DEFINITIONS, shutdown_grace="10m")
+    daemon.launch("DEAF", {"file": str(tmp_path / "pids")})
+    (pid,) = eventually(lambda: pids(tmp_path / "pids"), "the task runs")
+    begin = time.monotonic()
+    daemon.send_signal(signal.SIGTERM)
+    daemon.await_log("waiting for running tasks")
+    assert daemon.stop(signal.SIGINT) == 0
+    assert time.monotonic() - begin < 15
+    assert not alive(int(pid))
+
+
+def test_nothing_new_starts_while_it_stops(start, tmp_path, database):
+    daemon = start(DEFINITIONS, concurrency=1, shutdown_grace="20s")
+    daemon.launch("SLEEP", {"file": str(tmp_path / "pids"), "for": 1})
+    waiting = [daemon.launch("N") for _ in range(3)]
+    eventually(lambda: pids(tmp_path / "pids"), "the task runs")
+    assert daemon.stop() == 0
+    assert database.sql("SELECT DISTINCT status::text FROM workflows WHERE id::text = ANY (%s)", waiting) == [("pending",)]
+    daemon.start()
+    for workflow in waiting:
+        daemon.wait(workflow)
+
+
+def test_requests_at_the_moment_of_the_stop_are_answered(start):
+    """What was sent before the signal is answered; nobody gets half a reply."""
+    daemon = start(DEFINITIONS)
+    connections = [daemon.connection() for _ in range(8)]
+    body = '{"project":"test","name":"N","payload":{}}'
+    for connection in connections:
+        connection.request("POST", "/api/workflows", body, {"Content-Type": "application/json"})
+    daemon.send_signal(signal.SIGTERM)
+    statuses = [harness.Reply(connection.getresponse()).status for connection in connections]
+    assert set(statuses) <= {201, 503}
+    assert daemon.wait_exit() == 0
+    acknowledged = statuses.count(201)
+    assert daemon.database.value("SELECT count(*) FROM workflows") >= acknowledged
+
+
+def test_stop_at_any_moment_of_the_start(make, database):
+    daemon = make(DEFINITIONS)
+    for delay in range(0, 200, 20):
+        daemon.spawn()
+        time.sleep(delay / 1000)
+        # Before its first act the signal has its default meaning.
+        assert daemon.stop() in (0, -signal.SIGTERM), daemon.log(daemon.start_of_life)
+    daemon.start()
+    daemon.run("N")
+
+
+def test_restart_after_kill_is_not_held_up(start, tmp_path):
+    """By the lock, the port, or the lease of its former life."""
+    daemon = start(DEFINITIONS, listen=f"127.0.0.1:{harness.free_port()}")
+    workflow = daemon.launch("SLEEP", {"file": str(tmp_path / "pids"), "for": 60})
+    eventually(lambda: pids(tmp_path / "pids"), "the task runs")
+    daemon.kill()
+    daemon.start()
+    found = daemon.wait(workflow, "error")
+    assert found["reason"] == found["tasks"][0]["reason"] == "node_lost"
+
+
+# --- the private PostgreSQL --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def state():
+    """Making a cluster takes seconds: one for all of these tests."""
+    path = harness.make_directory()
+    yield path
+    for pid in filter(None, [server_pid(path)]):
+        os.kill(pid, signal.SIGQUIT)
+        eventually(lambda: not alive(pid), "PostgreSQL has ended")
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def private(request, state):
+    daemon = harness.Daemon(DEFINITIONS, state_dir=state)
+    request.node.daemons = [daemon]
+    yield daemon.start()
+    request.node.logs = [daemon.log()]
+    daemon.finish()
+    assert server_pid(state) is None
+
+
+def server_pid(state):
+    """The process of the server that runs in the state directory."""
+    try:
+        pid = int((state / "postgresql/postmaster.pid").read_text().split("\n")[0])
+    except OSError:
+        return None
+    return pid if alive(pid) else None
+
+
+def connect(state):
+    user = pathlib.Path(state / "postgresql").owner()
+    return psycopg2.connect(host=str(state / "postgresql"), user=user, dbname="directord")
+
+
+def test_private_server_is_private(private, state):
+    private.run("N")
+    connection = connect(state)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('listen_addresses'), current_setting('server_encoding'),"
+                       " current_setting('fsync')")
+        assert cursor.fetchone() == ("", "UTF8", "on")
+    connection.close()
+    assert (state / "postgresql").stat().st_mode & 0o777 == 0o700
+    assert os.getsid(server_pid(state)) != os.getsid(private.process.pid)  # Ctrl-C is the daemon's
+
+
+def test_private_server_stops_with_the_daemon_and_keeps_what_there_was(private, state):
+    workflow = private.run("N")["id"]
+    server = server_pid(state)
+    assert private.stop() == 0
+    assert not alive(server)
+    private.start()
+    assert private.workflow(workflow)["status"] == "success"
+
+
+def test_private_server_outlives_a_killed_daemon_and_is_used_again(private, state):
+    workflow = private.launch("N")
+    server = server_pid(state)
+    private.kill()
+    assert server_pid(state) == server
+    private.start()
+    assert server_pid(state) == server
+    private.wait(workflow)
+
+
+def test_both_killed(private, state):
+    """postmaster.pid is left behind, and what was acknowledged is there."""
+    launched = [private.launch("N") for _ in range(20)]
+    server = server_pid(state)
+    private.kill()
+    os.kill(server, signal.SIGKILL)
+    eventually(lambda: not alive(server), "the server is dead")
+    assert (state / "postgresql/postmaster.pid").exists()
+    private.start()
+    for workflow in launched:
+        private.wait(workflow)
+
+
+def test_private_server_that_dies_is_started_again(private, state):
+    workflow = private.run("N")["id"]
+    server = server_pid(state)
+    os.kill(server, signal.SIGQUIT)
+    eventually(lambda: server_pid(state) not in (None, server), "another server")
+    eventually(lambda: private.get(f"/api/workflows/{workflow}").status == 200, "it is used")
+    private.run("N")

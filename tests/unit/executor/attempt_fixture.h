@@ -1,0 +1,176 @@
+/* Runs attempts on a loop of their own. After each test the descriptors are those from before, no
+ * child is left, dead or alive, and no process on the machine carries the test's mark. */
+#pragma once
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/buffer.h"
+#include "executor/executor.h"
+#include "tests/unit/unit.h"
+
+static uv_loop_t loop;
+static struct executor *executor;
+static int fds_before;
+static char mark[64]; /* DIRECTOR_TASK_ID=… of this test */
+static const char *environment[4];
+
+static int count_fds(void)
+{
+    int n = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    while (readdir(folder))
+        n++;
+    closedir(folder);
+    return n;
+}
+
+static bool carries_mark(const char *pid)
+{
+    static char text[65536];
+    char path[300];
+    snprintf(path, sizeof path, "/proc/%s/environ", pid);
+    int fd = open(path, O_RDONLY);
+    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text);
+    if (fd >= 0)
+        close(fd);
+    return n > 0 && memmem(text, (size_t)n, mark, strlen(mark) + 1);
+}
+
+static int count_marked(void)
+{
+    int n = 0;
+    struct dirent *entry;
+    DIR *folder = opendir("/proc");
+    while (folder && (entry = readdir(folder)))
+        n += carries_mark(entry->d_name);
+    if (folder)
+        closedir(folder);
+    return n;
+}
+
+static void fixture_set_up(const struct executor_options *options)
+{
+    signal(SIGPIPE, SIG_IGN);
+    /* What the library opens once and keeps is not counted. */
+    ck_assert_int_eq(uv_loop_init(&loop), 0);
+    ck_assert_int_eq(uv_loop_close(&loop), 0);
+    fds_before = count_fds();
+    ck_assert_int_eq(uv_loop_init(&loop), 0);
+    executor = executor_new(&loop, options);
+    snprintf(mark, sizeof mark, "DIRECTOR_TASK_ID=test-%d", getpid());
+    environment[0] = "PATH=/usr/local/bin:/usr/bin:/bin";
+    environment[1] = mark;
+    environment[2] = "DIRECTOR_ATTEMPT=1";
+}
+
+static void note_closed(void *context)
+{
+    *(bool *)context = true;
+}
+
+static void fixture_tear_down(void)
+{
+    bool closed = false;
+    executor_close(executor, note_closed, &closed);
+    ck_assert(!closed);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    ck_assert(closed);
+    ck_assert_int_eq(uv_loop_close(&loop), 0);
+    ck_assert_int_eq(count_fds(), fds_before);
+    ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
+    ck_assert_int_eq(errno, ECHILD);
+    ck_assert_int_eq(count_marked(), 0);
+}
+
+/* --- running ------------------------------------------------------------------------------------
+ */
+
+struct run {
+    struct attempt *attempt; /* NULL once ended */
+    int ends;
+    struct attempt_end end; /* with its result */
+    struct buffer log;
+    int64_t log_total;
+    size_t log_memory;
+    int64_t heard; /* by on_output */
+    int marked;    /* living processes with the test's mark when on_end came */
+};
+
+static void on_end(struct attempt *attempt, struct attempt_end *end, void *context)
+{
+    struct run *run = context;
+    run->ends++;
+    run->end = *end;
+    end->result = NULL;
+    run->log_total = attempt_log(attempt)->total;
+    run->log_memory = attempt_log(attempt)->capacity;
+    log_ring_text(attempt_log(attempt), &run->log);
+    run->marked = count_marked();
+    run->attempt = NULL;
+}
+
+static void run_done(struct run *run)
+{
+    free(run->end.result);
+    buffer_done(&run->log);
+    *run = (struct run){0};
+}
+
+static void start(struct run *run, const struct attempt_spec *spec)
+{
+    *run = (struct run){0};
+    run->attempt = executor_start(executor, spec, on_end, run);
+    ck_assert_int_eq(run->ends, 0);
+}
+
+static void start_script(struct run *run, const char *script, struct attempt_spec spec)
+{
+    const char *argv[] = {"/bin/sh", "-c", script, NULL};
+    spec.argv = argv;
+    spec.envp = environment;
+    start(run, &spec);
+}
+
+static void wait_for(const struct run *run)
+{
+    while (run->ends == 0)
+        ck_assert_int_ne(uv_run(&loop, UV_RUN_ONCE) + run->ends, 0);
+    ck_assert_int_eq(run->ends, 1);
+}
+
+static void run_script(struct run *run, const char *script, struct attempt_spec spec)
+{
+    start_script(run, script, spec);
+    wait_for(run);
+}
+
+static void run_argv(struct run *run, const char *const *argv, const char *cwd)
+{
+    start(run, &(struct attempt_spec){.argv = argv, .envp = environment, .cwd = cwd});
+    wait_for(run);
+}
+
+static void on_output(struct attempt *attempt, enum output_stream stream, const char *text,
+                      size_t size, int64_t at_us, void *context)
+{
+    (void)attempt;
+    (void)stream;
+    (void)text;
+    (void)at_us;
+    ((struct run *)context)->heard += (int64_t)size;
+}
+
+/* Runs the loop until the attempt has printed something: then its traps are set and its children
+ * started. */
+static void wait_for_output(const struct run *run)
+{
+    while (run->attempt && attempt_log(run->attempt)->total == 0)
+        uv_run(&loop, UV_RUN_ONCE);
+}
