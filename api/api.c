@@ -1,5 +1,7 @@
 #include "api/api.h"
 
+#include <string.h>
+
 #include "api/router.h"
 #include "base/log.h"
 
@@ -39,6 +41,15 @@ bool api_ready(struct http_request *request)
     if (api->catalog != NULL && catalog_set(api->catalog) != NULL && store_is_up(api->store))
         return true;
     reply_unavailable(request, RETRY_AFTER_S, "the database is not available");
+    return false;
+}
+
+bool api_id(struct http_request *request, const char *noun, struct id *id)
+{
+    const char *text = request->params[0];
+    if (id_parse(text, strlen(text), id))
+        return true;
+    reply_error(request, 404, "%s %s not found", noun, text);
     return false;
 }
 

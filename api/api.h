@@ -25,6 +25,8 @@ void api_handle(struct http_request *request);
 
 /* True when the database can be asked; otherwise a 503 with Retry-After was sent. */
 bool api_ready(struct http_request *request);
+/* The id in the path's `<id>`; false when it is none: then 404 `NOUN … not found` was sent. */
+bool api_id(struct http_request *request, const char *noun, struct id *id);
 /* Replies for a call that failed: 503 while the database is away or short of something, else 500,
  * logged. */
 void api_failed(struct http_request *request, const struct pg_failure *failure);

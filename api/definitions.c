@@ -29,9 +29,7 @@ void definitions_list(struct http_request *request)
     reply_json(request, 200, &out);
 }
 
-/* --- one
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- one ------------------------------------------------------------------------------------- */
 
 static void write_graph(struct json_writer *json, const struct definition *definition)
 {

@@ -41,7 +41,7 @@ struct endpoint {
 static int parse_unix(const char *path, struct endpoint *endpoint, struct error *error)
 {
     struct sockaddr_un *local = (struct sockaddr_un *)&endpoint->address;
-    if (*path == '\0')
+    if (*path != '/')
         return error_set(error, -EINVAL, "expected unix:/PATH");
     if (strlen(path) >= sizeof(local->sun_path))
         return error_set(error, -EINVAL, "the path of a socket has at most %zu bytes",

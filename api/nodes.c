@@ -98,10 +98,8 @@ void nodes_drain(struct http_request *request)
     struct id id;
     if (!body_json(request, &body))
         return;
-    if (!id_parse(request->params[0], strlen(request->params[0]), &id)) {
-        reply_error(request, 404, "Node %s not found", request->params[0]);
+    if (!api_id(request, "Node", &id))
         return;
-    }
     if (!api_ready(request))
         return;
     struct nodes *nodes = arena_new(&request->arena, 1, sizeof *nodes);

@@ -6,11 +6,11 @@
 #include "api/body.h"
 #include "api/paging.h"
 #include "api/workflow_json.h"
+#include "base/text.h"
 
-#define MAX_COMMENT 255 /* bytes */
+#define MAX_COMMENT 255 /* characters */
 
-/* --- choosing and showing
- * ----------------------------------------------------------------------------------- */
+/* --- choosing and showing -------------------------------------------------------------------- */
 
 /* Digits are an id: the name of a workflow has a dot. */
 static struct schedule_choice choice_of(const struct http_request *request)
@@ -49,9 +49,7 @@ static void schedule_json(struct json_writer *json, const struct api *api,
     free(fullname);
 }
 
-/* --- lists
- * --------------------------------------------------------------------------------------------------
- */
+/* --- lists ----------------------------------------------------------------------------------- */
 
 /* A list under way: schedules or fires. Lives in its request's arena. */
 struct list {
@@ -163,8 +161,7 @@ void schedules_fires(struct http_request *request)
         store_list_schedules(api->store, &choice, 1, 0, note_exists, on_exists, list);
 }
 
-/* --- pause and resume
- * --------------------------------------------------------------------------------------- */
+/* --- pause and resume ------------------------------------------------------------------------ */
 
 /* False after a reply. */
 static bool read_comment(struct http_request *request, const char **comment)
@@ -181,14 +178,15 @@ static bool read_comment(struct http_request *request, const char **comment)
     struct json_span value = json_member(body, "comment", strlen("comment"));
     if (value.text == NULL || json_kind(value) == JSON_NULL)
         return true;
-    if (json_kind(value) != JSON_STRING || value.size > MAX_COMMENT) {
-        reply_error(request, 400, "'comment' must be a string of at most %d bytes", MAX_COMMENT);
-        return false;
-    }
-    char *text = json_unescape(value, NULL);
-    *comment = arena_text(&request->arena, text);
+    char *text = json_kind(value) == JSON_STRING ? json_unescape(value, NULL) : NULL;
+    bool fits = text != NULL && text_utf8_count(text, strlen(text)) <= MAX_COMMENT;
+    if (fits)
+        *comment = arena_text(&request->arena, text);
+    else
+        reply_error(request, 400, "'comment' must be a string of at most %d characters",
+                    MAX_COMMENT);
     free(text);
-    return true;
+    return fits;
 }
 
 /* One schedule is answered as an object, several of a workflow as an array. */
@@ -232,9 +230,7 @@ void schedules_resume(struct http_request *request)
     set_paused(request, false);
 }
 
-/* --- trigger
- * ------------------------------------------------------------------------------------------------
- */
+/* --- trigger --------------------------------------------------------------------------------- */
 
 /* A fire by hand; outlives its request. */
 struct triggering {
@@ -242,13 +238,13 @@ struct triggering {
     struct store_fire fire;
     struct http_request *request;
     struct definition *definition; /* held */
-    bool overlap;
+    bool ran;
 };
 
 static void on_trigger_fired(struct store_firing *firing, const struct answer *fired)
 {
     struct triggering *triggering = (struct triggering *)firing;
-    triggering->overlap = strcmp(fired->reason, "ran") != 0;
+    triggering->ran = id_compare(&fired->workflow, &triggering->fire.id) == 0;
 }
 
 static void reply_triggered(const struct triggering *triggering)
@@ -278,12 +274,12 @@ static void on_triggered(struct store_firing *firing, int64_t cursor_us,
     (void)cursor_us;
     if (failure != NULL)
         api_failed(triggering->request, failure);
-    else if (triggering->overlap)
+    else if (triggering->ran)
+        reply_triggered(triggering);
+    else
         reply_error(triggering->request, 409,
                     "Workflow %s is already running as often as its concurrency allows",
                     triggering->definition->fullname);
-    else
-        reply_triggered(triggering);
     definition_release(triggering->definition);
     free(triggering);
 }
@@ -293,19 +289,18 @@ static void trigger(struct http_request *request, const struct catalog_entry *en
 {
     const struct api *api = request->context;
     struct triggering *triggering = mem_new(1, sizeof *triggering);
-    int64_t now_us = store_now_us(api->store);
+    struct store_fire *fire = &triggering->fire;
     triggering->request = request;
     triggering->definition = definition_hold(entry->definition);
-    triggering->fire =
-        (struct store_fire){.scheduled_us = now_us, .outcome = "ran", .created_us = now_us};
-    triggering->fire.id =
-        id_make_workflow(store_id_maker(api->store), &triggering->fire.created_us);
+    *fire = (struct store_fire){.outcome = "ran", .created_us = store_now_us(api->store)};
+    fire->id = id_make_workflow(store_id_maker(api->store), &fire->created_us);
+    fire->scheduled_us = fire->created_us; /* no two are made in the same microsecond */
     triggering->firing = (struct store_firing){
         .schedule = schedule->id,
         .by_hand = true,
         .definition = entry->id,
         .payload = {schedule->schedule->payload, strlen(schedule->schedule->payload)},
-        .fires = &triggering->fire,
+        .fires = fire,
         .fire_count = 1,
         .on_done = on_triggered,
         .on_fired = on_trigger_fired,

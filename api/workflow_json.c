@@ -56,6 +56,15 @@ static void write_previous(struct json_writer *json, const struct id *workflow,
     json_end_array(json);
 }
 
+static void result_json(struct json_writer *json, struct json_span result)
+{
+    json_key(json, "result");
+    if (result.text == NULL)
+        json_null(json);
+    else
+        json_raw(json, result.text, result.size);
+}
+
 void attempt_json(struct json_writer *json, const struct attempt_row *row)
 {
     json_begin_object(json);
@@ -66,11 +75,7 @@ void attempt_json(struct json_writer *json, const struct attempt_row *row)
     if (!id_is_null(&row->node))
         json_key_id(json, "node", &row->node);
     text_if_set(json, "reason", row->reason);
-    json_key(json, "result");
-    if (row->result.text == NULL)
-        json_null(json);
-    else
-        json_raw(json, row->result.text, row->result.size);
+    result_json(json, row->result);
     if (row->signal != 0)
         json_key_int(json, "signal", row->signal);
     time_if_set(json, "started", row->started_us);
@@ -96,11 +101,7 @@ void task_json(struct json_writer *json, const struct id *workflow, const struct
     write_previous(json, workflow, row->previous);
     json_key_string(json, "queue", row->queue);
     text_if_set(json, "reason", row->reason);
-    json_key(json, "result");
-    if (row->result.text == NULL)
-        json_null(json);
-    else
-        json_raw(json, row->result.text, row->result.size);
+    result_json(json, row->result);
     time_if_set(json, "started", row->started_us);
     json_key_string(json, "status", row->status);
     json_key_id(json, "task", &id);

@@ -6,9 +6,7 @@
 #include "api/paging.h"
 #include "api/workflow_json.h"
 
-/* --- the list
- * -----------------------------------------------------------------------------------------------
- */
+/* --- the list -------------------------------------------------------------------------------- */
 
 struct listing {
     struct http_request *request;
@@ -137,9 +135,7 @@ void workflows_list(struct http_request *request)
     store_list_workflows(api->store, &listing->filter, on_list_row, on_list_done, listing);
 }
 
-/* --- one
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- one ------------------------------------------------------------------------------------- */
 
 /* Attempts come first, then tasks, then the workflow: no status is older than one that depends on
  * it. */
@@ -252,10 +248,8 @@ void workflows_get(struct http_request *request)
     bool with_payload = true;
     struct showing *showing = arena_new(&request->arena, 1, sizeof *showing);
     showing->request = request;
-    if (!id_parse(request->params[0], strlen(request->params[0]), &showing->id)) {
-        reply_error(request, 404, "Workflow %s not found", request->params[0]);
+    if (!api_id(request, "Workflow", &showing->id))
         return;
-    }
     if (query_bool(&request->query, "with_payload", &with_payload, &error) < 0 ||
         query_bool(&request->query, "attempts", &showing->with_attempts, &error) < 0) {
         reply_error(request, 400, "%s", error.text);

@@ -9,8 +9,7 @@
 
 #define MAX_KEY_BYTES 255
 
-/* --- launching
- * ---------------------------------------------------------------------------------------------- */
+/* --- launching ------------------------------------------------------------------------------- */
 
 /* Lives in its request's arena. */
 struct launching {
@@ -113,8 +112,7 @@ void workflows_launch(struct http_request *request)
     launch(request, launching);
 }
 
-/* --- relaunching
- * -------------------------------------------------------------------------------------------- */
+/* --- relaunching ----------------------------------------------------------------------------- */
 
 static void on_original(void *context, const struct workflow_row *row,
                         const struct pg_failure *failure)
@@ -236,10 +234,8 @@ void workflows_relaunch(struct http_request *request)
     bool from_failed = false;
     if (!read_relaunch_body(request, &from_failed))
         return;
-    if (!id_parse(request->params[0], strlen(request->params[0]), &id)) {
-        reply_error(request, 404, "Workflow %s not found", request->params[0]);
+    if (!api_id(request, "Workflow", &id))
         return;
-    }
     if (!api_ready(request))
         return;
     if (from_failed) {
@@ -251,8 +247,7 @@ void workflows_relaunch(struct http_request *request)
     store_find_workflow(api->store, &id, true, on_original, launching);
 }
 
-/* --- canceling
- * ---------------------------------------------------------------------------------------------- */
+/* --- canceling ------------------------------------------------------------------------------- */
 
 struct canceling {
     struct http_request *request;
@@ -319,10 +314,8 @@ void workflows_cancel(struct http_request *request)
     const struct api *api = request->context;
     struct canceling *canceling = arena_new(&request->arena, 1, sizeof *canceling);
     canceling->request = request;
-    if (!id_parse(request->params[0], strlen(request->params[0]), &canceling->id)) {
-        reply_error(request, 404, "Workflow %s not found", request->params[0]);
+    if (!api_id(request, "Workflow", &canceling->id))
         return;
-    }
     if (api_ready(request))
         store_cancel(api->store, &canceling->id, "canceled_by_user", on_cancel_answer, on_canceled,
                      canceling);

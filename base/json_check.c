@@ -64,9 +64,7 @@ static bool skip_char(struct checker *checker, char c)
     return true;
 }
 
-/* --- strings
- * -----------------------------------------------------------------------------------------------
- */
+/* --- strings --------------------------------------------------------------------------------- */
 
 /* Four hexadecimal digits, or -1. */
 static int read_hex4(struct checker *checker)
@@ -168,8 +166,7 @@ static int check_string(struct checker *checker, bool *escaped)
     return fail(checker, NULL);
 }
 
-/* --- numbers and words
- * ------------------------------------------------------------------------------------- */
+/* --- numbers and words ----------------------------------------------------------------------- */
 
 static bool skip_digits(struct checker *checker)
 {
@@ -207,9 +204,7 @@ static int check_word(struct checker *checker, const char *word)
     return 0;
 }
 
-/* --- objects
- * -----------------------------------------------------------------------------------------------
- */
+/* --- objects --------------------------------------------------------------------------------- */
 
 static void push_key(struct checker *checker, const char *source, bool escaped)
 {
@@ -322,9 +317,7 @@ static int check_member(struct checker *checker)
     return check_value(checker);
 }
 
-/* --- values
- * ------------------------------------------------------------------------------------------------
- */
+/* --- values ---------------------------------------------------------------------------------- */
 
 /* The items of an object or array up to its closing bracket; the opening one has been read. */
 static int check_items(struct checker *checker, char closing, int (*check)(struct checker *),

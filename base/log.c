@@ -88,8 +88,7 @@ struct log_field log_error_text(const struct error *error)
     return log_text("error", error->text);
 }
 
-/* --- the line
- * ---------------------------------------------------------------------------------------------- */
+/* --- the line -------------------------------------------------------------------------------- */
 
 struct line {
     size_t size;
@@ -238,9 +237,7 @@ static void put_head(struct line *line, enum log_level level, const char *event)
     put_quoted(line, event);
 }
 
-/* --- writing
- * -----------------------------------------------------------------------------------------------
- */
+/* --- writing --------------------------------------------------------------------------------- */
 
 /* Standard error takes PIPE_BUF bytes now without blocking (pipe(7)), or fails at once. */
 static bool is_writable(int timeout_ms)

@@ -22,9 +22,7 @@
 
 enum { TAIL_BYTES = 600 };
 
-/* --- users
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- users ----------------------------------------------------------------------------------- */
 
 static int take_entry(const struct passwd *entry, struct identity *identity)
 {
@@ -58,9 +56,7 @@ void identity_done(struct identity *identity)
     *identity = (struct identity){0};
 }
 
-/* --- processes
- * -----------------------------------------------------------------------------------------------
- */
+/* --- processes ------------------------------------------------------------------------------- */
 
 static int drop_privileges(const struct identity *identity)
 {

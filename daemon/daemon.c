@@ -1,8 +1,8 @@
 /* How a daemon lives:
  *
  *     state directory ─> private PostgreSQL ─> database checked and migrated ─> links ─>
- * definitions ─> node registered, past ended ─> timetable ─> listening ─> ready … signal … ─> no
- * new work ─> tasks ended ─> all closed ─> private PostgreSQL stopped
+ *     definitions ─> node registered, past ended ─> timetable ─> listening ─> ready
+ *     … signal … ─> no new work ─> tasks ended ─> all closed ─> private PostgreSQL stopped
  *
  * A database that cannot be reached yet is waited for, listening: requests get 503. One that
  * refuses ends the start.
@@ -37,6 +37,8 @@
 
 /* Between looks at a database that cannot be reached yet. */
 #define DATABASE_RETRY_MS 1000
+/* libuv's default of four threads is for files alone. */
+#define THREADS "16"
 /* For requests under way when the daemon stops. */
 #define REQUESTS_GRACE_MS 2000
 
@@ -83,8 +85,7 @@ static void fail(struct daemon *daemon, enum exit_status status, const struct er
     stop(daemon);
 }
 
-/* --- before the loop
- * ---------------------------------------------------------------------------------------- */
+/* --- before the loop ------------------------------------------------------------------------- */
 
 static void read_first_line(const char *path, char *line, size_t size)
 {
@@ -130,8 +131,7 @@ static enum exit_status prepare(struct daemon *daemon, struct error *error)
     return EXIT_STATUS_OK;
 }
 
-/* --- listening
- * ---------------------------------------------------------------------------------------------- */
+/* --- listening ------------------------------------------------------------------------------- */
 
 static int listen_once(struct daemon *daemon, struct error *error)
 {
@@ -187,8 +187,14 @@ static void become_ready(struct daemon *daemon)
     greet(daemon);
 }
 
-/* --- definitions and engine
- * --------------------------------------------------------------------------------- */
+/* --- definitions and engine ------------------------------------------------------------------ */
+
+static void on_store_up(void *context)
+{
+    struct daemon *daemon = context;
+    if (!daemon->stopping)
+        become_ready(daemon);
+}
 
 static void on_engine_started(void *context)
 {
@@ -203,7 +209,11 @@ static void on_engine_started(void *context)
         .default_retention_offset = daemon->settings->default_retention_offset,
         .fires_retention_ms = daemon->settings->fires_retention_ms,
     });
-    become_ready(daemon);
+    /* The engine's connection has come up; those of requests may need a moment more. */
+    if (store_is_up(daemon->store))
+        become_ready(daemon);
+    else
+        store_await_up(daemon->store, on_store_up, daemon);
 }
 
 static void on_catalog_change(void *context)
@@ -238,11 +248,17 @@ static void on_files_changed(void *context)
         catalog_load(daemon->catalog, on_files_loaded, daemon);
 }
 
-static char **unsettled_files(void *context)
+static void begin_read(void *context)
 {
     const struct daemon *daemon = context;
-    return daemon->watcher == NULL ? mem_new(1, sizeof(char *))
-                                   : watcher_unsettled(daemon->watcher);
+    if (daemon->watcher != NULL)
+        watcher_begin_read(daemon->watcher);
+}
+
+static char **end_read(void *context)
+{
+    const struct daemon *daemon = context;
+    return daemon->watcher == NULL ? mem_new(1, sizeof(char *)) : watcher_end_read(daemon->watcher);
 }
 
 static void watch_files(struct daemon *daemon)
@@ -313,7 +329,8 @@ static void open_catalog(struct daemon *daemon)
         .limits = {.max_bytes = settings->max_file_size,
                    .max_nodes = settings->max_file_nodes,
                    .max_depth = settings->max_file_depth},
-        .unsettled = unsettled_files,
+        .begin_read = begin_read,
+        .end_read = end_read,
         .on_change = on_catalog_change,
         .context = daemon,
     });
@@ -338,8 +355,7 @@ static void begin_work(struct daemon *daemon, const struct database_facts *facts
     catalog_load(daemon->catalog, on_first_load, daemon);
 }
 
-/* --- the database
- * ------------------------------------------------------------------------------------------- */
+/* --- the database ---------------------------------------------------------------------------- */
 
 static void on_retry(uv_timer_t *timer)
 {
@@ -393,9 +409,7 @@ static void check_database(struct daemon *daemon)
     });
 }
 
-/* --- the end
- * ------------------------------------------------------------------------------------------------
- */
+/* --- the end --------------------------------------------------------------------------------- */
 
 static void on_closed(void *context)
 {
@@ -442,6 +456,7 @@ static void close_all(struct daemon *daemon)
         http_server_close(daemon->http, NULL, NULL);
     if (daemon->watcher != NULL)
         watcher_close(daemon->watcher, on_closed, daemon);
+    daemon->watcher = NULL; /* a load under way may yet ask for it */
     if (daemon->executor != NULL)
         executor_close(daemon->executor, on_executor_closed, daemon);
 }
@@ -494,9 +509,7 @@ static void stop(struct daemon *daemon)
         on_engine_stopped(daemon);
 }
 
-/* --- signals
- * ------------------------------------------------------------------------------------------------
- */
+/* --- signals --------------------------------------------------------------------------------- */
 
 static void on_reloaded(void *context, const struct error *error)
 {
@@ -560,8 +573,7 @@ static void watch_signals(struct daemon *daemon)
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* ------------------------------------------------------------------------------------------------------------
- */
+/* --- all of it ------------------------------------------------------------------------------- */
 
 static void run_loop(struct daemon *daemon)
 {
@@ -588,6 +600,8 @@ enum exit_status daemon_run(struct settings *settings, const char *config)
     daemon->api.workflows_per_page = settings->workflows_per_page;
     daemon->api.max_waiting_launches = settings->max_waiting_launches;
     log_info("starting", log_text("version", DIRECTORD_VERSION));
+    /* Each connection that comes back takes a thread, for seconds where the server is frozen. */
+    setenv("UV_THREADPOOL_SIZE", THREADS, 0);
     daemon->status = prepare(daemon, &error);
     if (daemon->status == EXIT_STATUS_OK)
         run_loop(daemon);

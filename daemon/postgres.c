@@ -41,8 +41,7 @@ struct postgres {
     pthread_mutex_t mutex; /* one thread at a time starts it */
 };
 
-/* --- the server that there is
- * -------------------------------------------------------------------------------- */
+/* --- the server that there is ---------------------------------------------------------------- */
 
 enum server_state { SERVER_ABSENT, SERVER_BUSY, SERVER_READY };
 
@@ -103,9 +102,7 @@ static struct server find_server(const struct postgres_cluster *cluster)
     return server;
 }
 
-/* --- starting
- * ------------------------------------------------------------------------------------------------
- */
+/* --- starting -------------------------------------------------------------------------------- */
 
 /* A start under way: our process, and its log. */
 struct launch {
@@ -144,8 +141,8 @@ static int open_log(const struct postgres_cluster *cluster, int dir_fd, off_t *s
     return fd;
 }
 
-/* With the log open and the pid file of a dead server, whose number may be taken, out of the way.
- */
+/* With the log open, and out of the way the files in which a dead server left its number: it may be
+ * another process's by now. */
 static int prepare(const struct postgres_cluster *cluster, struct launch *launch,
                    struct error *error)
 {
@@ -153,6 +150,7 @@ static int prepare(const struct postgres_cluster *cluster, struct launch *launch
     if (dir_fd < 0)
         return error_set(error, -errno, "cannot open %s: %s", cluster->data_dir, strerror(errno));
     unlinkat(dir_fd, "postmaster.pid", 0);
+    unlinkat(dir_fd, POSTGRES_SOCKET_NAME ".lock", 0);
     launch->log_fd = open_log(cluster, dir_fd, &launch->log_start);
     close(dir_fd);
     if (launch->log_fd < 0)
@@ -250,9 +248,7 @@ static int make_ready(const struct postgres_cluster *cluster, int64_t timeout_ms
                      (long long)timeout_ms / 1000, cluster->data_dir);
 }
 
-/* --- stopping
- * ------------------------------------------------------------------------------------------------
- */
+/* --- stopping -------------------------------------------------------------------------------- */
 
 static bool signal_and_wait(int pidfd, int number, int64_t timeout_ms)
 {
@@ -283,8 +279,7 @@ static int stop_server(const struct postgres_cluster *cluster, struct error *err
                      ended ? "was ended; the next start recovers" : "cannot be ended");
 }
 
-/* --- the public functions
- * ------------------------------------------------------------------------------------ */
+/* --- the public functions -------------------------------------------------------------------- */
 
 /* libpq's keyword form: in quotes, with a backslash before quotes and backslashes. */
 static void add_quoted(struct buffer *out, const char *key, const char *value)

@@ -17,7 +17,6 @@
 #include "base/memory.h"
 
 #define PROGRAMS_DIR "/usr/lib/postgresql"
-#define SOCKET_NAME ".s.PGSQL.5432"
 
 enum { MAKE_TIMEOUT_MS = 120 * 1000, CLEAR_TIMEOUT_MS = 10 * 1000 };
 
@@ -59,9 +58,7 @@ static const char access_text[] =
     "# Written by directord at every start. Over the socket only, for the users of pg_ident.conf.\n"
     "local all all peer map=directord\n";
 
-/* --- finding
- * -------------------------------------------------------------------------------------------------
- */
+/* --- finding --------------------------------------------------------------------------------- */
 
 static bool has_programs(const char *dir)
 {
@@ -211,7 +208,7 @@ static int check_reachable(const struct postgres_cluster *cluster, struct error 
 static int check_path(const struct postgres_cluster *cluster, struct error *error)
 {
     size_t longest = sizeof((struct sockaddr_un *)0)->sun_path - 1;
-    size_t size = strlen(cluster->data_dir) + strlen("/" SOCKET_NAME);
+    size_t size = strlen(cluster->data_dir) + strlen("/" POSTGRES_SOCKET_NAME);
     if (size > longest)
         return error_set(error, -ENAMETOOLONG,
                          "the path of the state directory %s is too long: PostgreSQL's socket in "
@@ -324,9 +321,7 @@ int postgres_cluster_configure(const struct postgres_cluster *cluster, struct er
     return code;
 }
 
-/* --- making
- * --------------------------------------------------------------------------------------------------
- */
+/* --- making ---------------------------------------------------------------------------------- */
 
 /* Empties the directory as its owner, since root follows no names there. A server that initdb had
  * at work when it was killed may still write for a moment: its files are deleted under its feet, at

@@ -4,6 +4,9 @@
 #include "base/error.h"
 #include "daemon/command.h"
 
+/* In the data directory. */
+#define POSTGRES_SOCKET_NAME ".s.PGSQL.5432"
+
 struct postgres_cluster {
     char *state_dir;
     char *data_dir;         /* `<state>/postgresql` */

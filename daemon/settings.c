@@ -17,8 +17,7 @@
 #define PREFIX "DIRECTOR_"
 #define TASK_ENV_PREFIX PREFIX "TASK_ENV_"
 
-/* --- the table
- * ---------------------------------------------------------------------------------------------- */
+/* --- the table ------------------------------------------------------------------------------- */
 
 static const struct setting_choice log_levels[] = {
     {"debug", LOG_LEVEL_DEBUG},
@@ -175,8 +174,7 @@ static const struct foreign {
     {"DIRECTOR_NODE", "is set for tasks, by the daemon"},
 };
 
-/* --- one assignment
- * ----------------------------------------------------------------------------------------- */
+/* --- one assignment -------------------------------------------------------------------------- */
 
 static void list_add(struct text_list *list, struct arena *memory, const char *item)
 {
@@ -254,8 +252,7 @@ static int set_by_name(struct settings *settings, const char *name, const char *
     return 0;
 }
 
-/* --- the sources, weakest first
- * ------------------------------------------------------------------------------ */
+/* --- the sources, weakest first -------------------------------------------------------------- */
 
 static int set_from_file(void *context, const char *name, const char *value, struct error *error)
 {
@@ -282,8 +279,7 @@ static int set_from_environment(struct settings *settings, const char *const env
     return 0;
 }
 
-/* --- defaults that depend on where we are
- * ------------------------------------------------------------------- */
+/* --- defaults that depend on where we are ---------------------------------------------------- */
 
 static const char *find_variable(const char *const environment[], const char *name)
 {
@@ -382,8 +378,7 @@ static int check_together(const struct settings *settings, struct error *error)
     return 0;
 }
 
-/* --- the public functions
- * ------------------------------------------------------------------------------------ */
+/* --- the public functions -------------------------------------------------------------------- */
 
 int settings_load(const char *file, const char *const environment[], struct settings *settings,
                   struct error *error)

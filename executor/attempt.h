@@ -42,7 +42,9 @@ struct attempt_kind {
     void (*abandon)(struct attempt *attempt);
     /* Frees what the attempt owns, not the attempt. May be NULL. */
     void (*done)(struct attempt *attempt);
+    /* Its log; and another has taken that over. Both NULL for a kind without output. */
     const struct log_ring *(*log)(const struct attempt *attempt);
+    void (*forget_log)(struct attempt *attempt);
     pid_t (*pid)(const struct attempt *attempt);
 };
 

@@ -163,9 +163,14 @@ int cgroup_find_delegated(const char *proc, char **delegated, struct error *erro
 
 static int make_group(const char *path, struct error *error)
 {
-    if (mkdir(path, 0755) == 0 || errno == EEXIST)
+    if (mkdir(path, 0755) == 0)
         return 0;
     return error_set(error, -errno, "cannot make the control group %s: %s", path, strerror(errno));
+}
+
+static int make_lasting_group(const char *path, struct error *error)
+{
+    return access(path, F_OK) == 0 ? 0 : make_group(path, error);
 }
 
 /* Only those that are gone are left out; what cannot be moved shows when controllers are handed
@@ -218,9 +223,9 @@ static void end_former_tasks(const char *tasks)
 static int divide(const char *delegated, const char *daemon, struct cgroup_tree *tree,
                   struct error *error)
 {
-    int code = make_group(daemon, error);
+    int code = make_lasting_group(daemon, error);
     if (code == 0)
-        code = make_group(tree->tasks, error);
+        code = make_lasting_group(tree->tasks, error);
     if (code < 0)
         return code;
     char *kill = mem_format("%s/cgroup.kill", tree->tasks);
@@ -308,15 +313,16 @@ int cgroup_make(const struct cgroup_tree *tree, const char *name,
     }
     char *path = mem_format("%s/%s", tree->tasks, name);
     int code = make_group(path, error);
-    if (code == 0)
+    if (code == 0) {
         code = set_limits(tree, path, limits, error);
-    if (code < 0) {
-        cgroup_remove(path);
-        free(path);
-        return code;
+        if (code < 0)
+            cgroup_remove(path);
     }
-    *group = path;
-    return 0;
+    if (code == 0)
+        *group = path;
+    else
+        free(path);
+    return code;
 }
 
 int cgroup_join(const char *group, struct error *error)

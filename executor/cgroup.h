@@ -47,8 +47,9 @@ struct cgroup_limits {
     int64_t tasks_max;  /* processes and threads */
 };
 
-/* Makes a group with limits; `*group` is its directory as new memory, or NULL when the tree has no
- * place for it. -ENOTSUP for a limit that nothing would keep: it is never ignored. */
+/* Makes a group with limits; `*group` is its directory as new memory, or NULL where there is no
+ * tree (or `tree` is NULL). -ENOTSUP for a limit that nothing would keep: it is never ignored.
+ * -EEXIST when there is a group of that name: whose processes would share the new one's fate. */
 int cgroup_make(const struct cgroup_tree *tree, const char *name,
                 const struct cgroup_limits *limits, char **group, struct error *error);
 /* Moves the calling process into the group. */

@@ -123,17 +123,19 @@ void family_signal(struct family *family, int signal)
 
 /* --- reading /proc -------------------------------------------------------------------------- */
 
-/* Has it begun to exit? Then its environment is gone, but its own children may not be ours yet. */
+/* Has it begun to exit? Then its environment is gone, but its own children may not be ours yet.
+ * They are once it is a zombie, which it stays where somebody traces it. */
 static bool is_exiting(struct children *children, pid_t pid)
 {
     const unsigned exiting = 0x4; /* PF_EXITING of the kernel's sched.h */
     unsigned flags = 0;
+    char state = 0;
     if (!proc_read(pid, "stat", 4096, &children->text))
         return false;
     /* PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS: the name may hold anything (proc(5)). */
     const char *behind_name = strrchr(buffer_text(&children->text), ')');
-    return behind_name && sscanf(behind_name, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 &&
-           (flags & exiting) != 0;
+    return behind_name && sscanf(behind_name, ") %c %*d %*d %*d %*d %*d %u", &state, &flags) == 2 &&
+           (flags & exiting) != 0 && state != 'Z';
 }
 
 /* --- whose is it? --------------------------------------------------------------------------- */
@@ -270,10 +272,11 @@ static struct picture pass(struct children *children)
             picture.deaths = true;
             continue;
         }
-        if (child->role == CHILD_UNKNOWN)
+        if (child->role == CHILD_UNKNOWN) {
             judge(children, child);
-        if (child->role == CHILD_UNKNOWN)
-            picture.unknowns = true;
+            picture.unknowns |= child->role == CHILD_UNKNOWN;
+            picture.deaths |= child->role == CHILD_STRANGER; /* it may be a zombie */
+        }
         if (child->role == CHILD_MEMBER) {
             child->family->survivors++;
             signal_member(child);

@@ -235,6 +235,14 @@ const struct log_ring *attempt_log(const struct attempt *attempt)
     return attempt->kind->log ? attempt->kind->log(attempt) : &none;
 }
 
+struct log_ring attempt_take_log(struct attempt *attempt)
+{
+    struct log_ring taken = *attempt_log(attempt);
+    if (attempt->kind->forget_log)
+        attempt->kind->forget_log(attempt);
+    return taken;
+}
+
 pid_t attempt_pid(const struct attempt *attempt)
 {
     return attempt->kind->pid ? attempt->kind->pid(attempt) : 0;

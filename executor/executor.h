@@ -137,6 +137,8 @@ void attempt_stop(struct attempt *attempt, enum stop_reason why);
 void attempt_kill(struct attempt *attempt, enum stop_reason why);
 /* What was kept of its output, so far or in the end. */
 const struct log_ring *attempt_log(const struct attempt *attempt);
+/* Takes it over, in on_end; the attempt keeps nothing more. Freed with log_ring_done. */
+struct log_ring attempt_take_log(struct attempt *attempt);
 /* The process, or 0 before its start and for kinds without one. */
 pid_t attempt_pid(const struct attempt *attempt);
 

@@ -208,10 +208,11 @@ static void visit_part(const struct log_ring *ring, const struct log_marks *mark
     }
 }
 
-void log_ring_each(const struct log_ring *ring, visitor visit, void *context)
+void log_ring_each(const struct log_ring *ring, int64_t from, visitor visit, void *context)
 {
-    visit_part(ring, &ring->head, 0, smaller(ring->total, ring->head_limit), visit, context);
-    visit_part(ring, &ring->tail, ring->tail_start, ring->total, visit, context);
+    int64_t head_end = smaller(ring->total, ring->head_limit);
+    visit_part(ring, &ring->head, from, head_end, visit, context);
+    visit_part(ring, &ring->tail, larger(from, ring->tail_start), ring->total, visit, context);
 }
 
 int64_t log_ring_omitted(const struct log_ring *ring)
@@ -242,6 +243,6 @@ static void add_chunk(void *context, const struct log_chunk *chunk)
 void log_ring_text(const struct log_ring *ring, struct buffer *out)
 {
     struct text_output output = {.out = out};
-    log_ring_each(ring, add_chunk, &output);
+    log_ring_each(ring, 0, add_chunk, &output);
     add_gap(&output, ring->total);
 }

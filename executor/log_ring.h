@@ -51,10 +51,10 @@ void log_ring_init(struct log_ring *ring, size_t head_limit, size_t tail_limit);
 void log_ring_done(struct log_ring *ring);
 void log_ring_add(struct log_ring *ring, enum output_stream stream, int64_t at_us, const char *text,
                   size_t size);
-/* Calls `visit` for what is kept, in order. A chunk that lies round the ring's end comes in two
- * pieces; the one behind the gap has an offset beyond the end of the one before. The text lives
- * until the next change. */
-void log_ring_each(const struct log_ring *ring,
+/* Calls `visit` for what is kept from the offset `from` on, in order. A chunk that lies round the
+ * ring's end comes in two pieces, and so does one that head and tail share; the one behind the gap
+ * has an offset beyond the end of the one before. The text lives until the next change. */
+void log_ring_each(const struct log_ring *ring, int64_t from,
                    void (*visit)(void *context, const struct log_chunk *chunk), void *context);
 /* Bytes left out. */
 int64_t log_ring_omitted(const struct log_ring *ring);

@@ -1,5 +1,6 @@
 #include "executor/proc.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,6 +23,10 @@ bool proc_read(pid_t pid, const char *file, size_t max, struct buffer *text)
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ESRCH) { /* no memory any more, to Linux 6.16 and later */
+        buffer_clear(text);
+        return true;
+    }
     if (fd < 0)
         return false;
     bool done = proc_read_all(fd, max, text);

@@ -5,8 +5,8 @@
  * children finds nothing of it any more; what the pipes still hold is read; the leader is reaped
  * and the end reported. End of file on a pipe means nothing, since anyone may hold its other end.
  *
- *     RUNNING ──stop, time-out──▶ TERMINATING ──grace is over──▶ KILLING ──kill_wait is over──▶
- * ABANDONED └────────exit, kill───────────────────────────────────────▲
+ *     RUNNING ──stop, time-out──▶ TERMINATING ──grace over──▶ KILLING ──kill_wait over──▶ ABANDONED
+ *        └────────────exit, kill─────────────────────────────────▲
  *
  * In TERMINATING everything has had SIGTERM, and the exit of the leader alone changes nothing: the
  * program that a shell was waiting for keeps its grace. In KILLING everything has SIGKILL. In both,
@@ -650,6 +650,12 @@ static const struct log_ring *process_log(const struct attempt *attempt)
     return &((const struct process *)attempt)->log;
 }
 
+/* What comes after this is counted, and not kept. */
+static void process_forget_log(struct attempt *attempt)
+{
+    ((struct process *)attempt)->log = (struct log_ring){0};
+}
+
 static pid_t process_pid(const struct attempt *attempt)
 {
     return ((const struct process *)attempt)->family.leader;
@@ -666,5 +672,6 @@ const struct attempt_kind process_kind = {
     .abandon = process_abandon,
     .done = process_done,
     .log = process_log,
+    .forget_log = process_forget_log,
     .pid = process_pid,
 };

@@ -72,7 +72,8 @@ CREATE TABLE workflows (
     name text NOT NULL,
     status status NOT NULL,
     periodic boolean NOT NULL DEFAULT false,
-    queued boolean NOT NULL DEFAULT false,  -- pending until its `concurrency` has room
+    limited text,                       -- full name of an unfinished instance that counts for its `concurrency`
+    queued boolean NOT NULL DEFAULT false, -- pending until its `concurrency` has room
     created timestamptz NOT NULL,
     updated timestamptz NOT NULL,
     started timestamptz,
@@ -83,10 +84,11 @@ CREATE TABLE workflows (
     reason text,
     comment text,
     payload json NOT NULL
-) WITH (fillfactor = 85);               -- room for the one or two updates of a row's life on its own page
+) WITH (fillfactor = 75);               -- room for the one or two updates of a row's life on its own page (HOT): no
+                                        -- index knows what they change, but for limited ones and those with a timeout
 CREATE INDEX workflows_by_name ON workflows (project, name, id);
 CREATE INDEX workflows_deadline ON workflows (deadline) WHERE deadline IS NOT NULL;
-CREATE INDEX workflows_unfinished ON workflows (project, name, id) WHERE finished IS NULL;
+CREATE INDEX workflows_limited ON workflows (limited, id) WHERE limited IS NOT NULL;
 
 -- A task of a workflow; its key, queue and neighbours are those of the definition's task at the same position.
 -- `waiting` counts the predecessors that are not success. `due` is set exactly while the task may be claimed: ready, or

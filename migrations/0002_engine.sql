@@ -18,7 +18,7 @@
 -- * Every change names the state that it expects. What does not match any more was somebody else's and is left alone.
 -- * Each batch has an id. Claims write it into the rows they take, so that a batch whose answer was lost can be sent again
 --   with `p_repeat` and gets the same rows instead of others.
--- * Rows are found by primary key. A condition that would fit a partial index (`due`, `held`, `finished IS NULL`) is written
+-- * Rows are found by primary key. A condition that would fit a partial index (`due`, `held`, `limited`) is written
 --   so that it does not where that index is not meant: plans are made while the tables are empty, when it looks as cheap.
 -- * `now()` would be the start of the transaction, which may lie before a lock that it waited for: each function reads
 --   the clock once, after its locks.
@@ -333,7 +333,8 @@ BEGIN
         WITH over AS (
             UPDATE workflows w
                SET status = CASE WHEN f.status = 'error' THEN 'error' ELSE 'success' END::status,
-                   reason = f.reason, finished = v_now, updated = v_now, deadline = NULL
+                   reason = f.reason, finished = v_now, updated = v_now, deadline = NULL,
+                   limited = NULL
               FROM unnest(v_check) AS c (id)
               LEFT JOIN LATERAL (SELECT t.status, t.reason FROM tasks t
                                   WHERE t.workflow_id = c.id AND t.status = 'error' AND NOT t.is_hook
@@ -453,11 +454,12 @@ BEGIN
                 FROM definition_tasks t
                WHERE t.definition_id = i.definition_id AND t.role = 'task') f
     ), added AS (
-        INSERT INTO workflows (id, definition_id, project, name, status, periodic, queued, created, updated, started,
+        INSERT INTO workflows (id, definition_id, project, name, status, periodic, limited, queued, created, updated, started,
                                finished, deadline, scheduled, relaunched_from, comment, payload)
         SELECT i.id, i.definition_id, d.project, d.name,
                CASE WHEN i.empty THEN 'success' WHEN b.begun THEN 'progress' ELSE 'pending' END::status,
-               i.scheduled IS NOT NULL, i.queued AND NOT i.empty, i.created, greatest(i.created, v_now),
+               i.scheduled IS NOT NULL, CASE WHEN d.concurrency IS NOT NULL AND NOT i.empty THEN d.fullname END,
+               i.queued AND NOT i.empty, i.created, greatest(i.created, v_now),
                CASE WHEN i.empty OR b.begun THEN v_now END, CASE WHEN i.empty THEN v_now END,
                CASE WHEN NOT i.empty AND NOT i.queued THEN v_now + make_interval(secs => d.timeout) END,
                i.scheduled, i.relaunched, i.comment, i.payload
@@ -509,7 +511,7 @@ END $$;
 CREATE FUNCTION occupied(p_project text, p_name text) RETURNS bigint
 LANGUAGE sql AS $$
     SELECT (SELECT count(*) FROM workflows w
-             WHERE w.project = p_project AND w.name = p_name AND w.finished IS NULL AND NOT w.queued)
+             WHERE w.limited = p_project || '.' || p_name AND NOT w.queued)
          + (SELECT count(DISTINCT w.id) FROM tasks t JOIN workflows w ON w.id = t.workflow_id
              WHERE t.held AND t.status = 'canceled' AND NOT t.is_hook AND w.project = p_project AND w.name = p_name)
 $$;
@@ -523,7 +525,7 @@ BEGIN
     RETURN QUERY
     WITH over AS (
         UPDATE workflows w SET status = 'canceled', reason = p_reason, queued = false, finished = v_now, updated = v_now,
-                               deadline = NULL
+                               deadline = NULL, limited = NULL
          WHERE w.id = ANY (p_ids) AND w.status IN ('pending', 'progress')
         RETURNING w.id, w.definition_id, w.project, w.name
     ), gone AS (
@@ -576,7 +578,7 @@ BEGIN
       FROM definitions d WHERE d.fullname = p_project || '.' || p_name ORDER BY d.id DESC LIMIT 1;
     SELECT array_agg(q.id) INTO v_ids
       FROM (SELECT w.id FROM workflows w
-             WHERE w.project = p_project AND w.name = p_name AND w.finished IS NULL AND w.queued
+             WHERE w.limited = p_project || '.' || p_name AND w.queued
              ORDER BY w.id LIMIT greatest(v_limit - occupied(p_project, p_name), 0)) q;
     IF v_ids IS NULL THEN
         RETURN;
@@ -642,7 +644,7 @@ BEGIN
         IF r.replace THEN
             SELECT array_agg(w.id) INTO v_old
               FROM (SELECT u.id FROM workflows u
-                     WHERE u.project = r.project AND u.name = r.name AND u.finished IS NULL
+                     WHERE u.limited = r.project || '.' || r.name
                      ORDER BY u.id DESC OFFSET r.concurrency) w;
             PERFORM 1 FROM workflows w WHERE w.id = ANY (v_old) ORDER BY w.id FOR UPDATE;
             RETURN QUERY SELECT * FROM cancel_locked(v_old, 'replaced') c WHERE c.kind <> 'room';

@@ -3,9 +3,10 @@
 -- [{"project", "name", "file", "document", "concurrency", "overlap", "retention", "timeout",
 --   "tasks": [{"role", "key", "queue", "previous", "next", "action", "retry_limit", "retry_interval", "retry_backoff",
 --              "retry_max_interval"}, …]}, …], tasks in execution order. A version that is known already keeps its row.
--- Answers the id of each, in the order given.
+-- Answers the id of each, in the order given. It joins two whole lists, and needs the hash join that our sessions go
+-- without elsewhere.
 CREATE FUNCTION register_definitions(p_definitions json) RETURNS TABLE (place integer, id bigint)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_hashjoin = on AS $$
 #variable_conflict use_column
 BEGIN
     CREATE TEMPORARY TABLE IF NOT EXISTS loaded (place integer, digest bytea, body json) ON COMMIT DELETE ROWS;
@@ -49,34 +50,48 @@ END $$;
 -- [{"project", "name", "identity", "trigger", "timezone", "catchup"}, …]: all schedules of the daemon. One seen for the
 -- first time begins now; one that was removed goes on from now; one that keeps its trigger keeps its phase. Schedules
 -- that are in no list any more are marked as removed, and stay for their history. Answers each, in the order given.
+-- Locks: the schedules that change, by id.
 CREATE FUNCTION register_schedules(p_schedules json)
 RETURNS TABLE (place integer, id bigint, anchor timestamptz, cursor timestamptz)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    v_now timestamptz := clock_timestamp();
+    v_changed bigint[];
+    v_removed bigint[];
+    v_now timestamptz;
 BEGIN
     CREATE TEMPORARY TABLE IF NOT EXISTS planned (place integer, project text, name text, identity text, trigger text,
-                                                  timezone text, catchup text) ON COMMIT DELETE ROWS;
+                                                  timezone text, catchup text, id bigint) ON COMMIT DELETE ROWS;
     DELETE FROM planned;
     INSERT INTO planned
-    SELECT e.place, e.body ->> 'project', e.body ->> 'name', e.body ->> 'identity', e.body ->> 'trigger',
-           e.body ->> 'timezone', e.body ->> 'catchup'
-      FROM json_array_elements(p_schedules) WITH ORDINALITY AS e (body, place);
+    SELECT e.place, k.project, k.name, k.identity, e.body ->> 'trigger', e.body ->> 'timezone', e.body ->> 'catchup',
+           (SELECT s.id FROM schedules s
+             WHERE s.project = k.project AND s.name = k.name AND s.identity = k.identity)
+      FROM json_array_elements(p_schedules) WITH ORDINALITY AS e (body, place)
+     CROSS JOIN LATERAL (SELECT e.body ->> 'project', e.body ->> 'name', e.body ->> 'identity')
+                        AS k (project, name, identity);
 
-    INSERT INTO schedules AS s (project, name, identity, trigger, timezone, catchup, anchor, cursor)
-    SELECT DISTINCT ON (p.project, p.name, p.identity)
-           p.project, p.name, p.identity, p.trigger, p.timezone, p.catchup, v_now, v_now
-      FROM planned p ORDER BY p.project, p.name, p.identity
-        ON CONFLICT (project, name, identity) DO UPDATE
-       SET anchor = CASE WHEN s.trigger = excluded.trigger THEN s.anchor ELSE v_now END,
-           cursor = CASE WHEN s.trigger = excluded.trigger AND s.timezone = excluded.timezone AND s.removed IS NULL
+    SELECT coalesce(array_agg(s.id), '{}') INTO v_changed
+      FROM planned p JOIN schedules s ON s.id = p.id
+     WHERE s.removed IS NOT NULL OR (s.trigger, s.timezone, s.catchup) <> (p.trigger, p.timezone, p.catchup);
+    SELECT coalesce(array_agg(s.id), '{}') INTO v_removed
+      FROM schedules s
+     WHERE s.removed IS NULL AND s.id NOT IN (SELECT p.id FROM planned p WHERE p.id IS NOT NULL);
+    PERFORM 1 FROM schedules s WHERE s.id = ANY (v_changed || v_removed) ORDER BY s.id FOR UPDATE;
+    v_now := clock_timestamp();
+    UPDATE schedules s
+       SET anchor = CASE WHEN s.trigger = p.trigger THEN s.anchor ELSE v_now END,
+           cursor = CASE WHEN s.trigger = p.trigger AND s.timezone = p.timezone AND s.removed IS NULL
                          THEN s.cursor ELSE greatest(s.cursor, v_now) END,
-           trigger = excluded.trigger, timezone = excluded.timezone, catchup = excluded.catchup, removed = NULL;
-    UPDATE schedules s SET removed = v_now
-     WHERE s.removed IS NULL
-       AND NOT EXISTS (SELECT 1 FROM planned p
-                        WHERE p.project = s.project AND p.name = s.name AND p.identity = s.identity);
+           trigger = p.trigger, timezone = p.timezone, catchup = p.catchup, removed = NULL
+      FROM planned p
+     WHERE s.id = p.id AND p.id = ANY (v_changed);
+    UPDATE schedules s SET removed = v_now WHERE s.id = ANY (v_removed) AND s.removed IS NULL;
+    INSERT INTO schedules (project, name, identity, trigger, timezone, catchup, anchor, cursor)
+    SELECT p.project, p.name, p.identity, p.trigger, p.timezone, p.catchup, v_now, v_now
+      FROM planned p WHERE p.id IS NULL
+     ORDER BY p.project, p.name, p.identity
+        ON CONFLICT DO NOTHING;
 
     RETURN QUERY
     SELECT p.place, s.id, s.anchor, s.cursor

@@ -18,7 +18,7 @@ BEGIN
     v_now := clock_timestamp();
     RETURN QUERY
     WITH over AS (
-        UPDATE workflows w SET status = 'error', reason = 'timed_out', deadline = NULL, finished = v_now, updated = v_now
+        UPDATE workflows w SET status = 'error', reason = 'timed_out', deadline = NULL, limited = NULL, finished = v_now, updated = v_now
          WHERE w.id = ANY (v_ids) AND w.status IN ('pending', 'progress') AND coalesce(w.deadline <= v_now, false)
         RETURNING w.id, w.definition_id, w.project, w.name
     ), stopped AS (
@@ -81,9 +81,10 @@ BEGIN
         RETURN;
     END IF;
     v_now := clock_timestamp();
-    INSERT INTO workflows (id, definition_id, project, name, status, periodic, queued, created, updated, deadline,
+    INSERT INTO workflows (id, definition_id, project, name, status, periodic, limited, queued, created, updated, deadline,
                            relaunched_from, comment, payload)
-    SELECT p_id, v_original.definition_id, v_original.project, v_original.name, 'pending', false, v_limited, p_created,
+    SELECT p_id, v_original.definition_id, v_original.project, v_original.name, 'pending', false,
+           CASE WHEN v_limited THEN d.fullname END, v_limited, p_created,
            greatest(p_created, v_now),
            CASE WHEN NOT v_limited THEN v_now + make_interval(secs => d.timeout) END,
            v_original.id, v_original.comment, v_original.payload
@@ -158,8 +159,8 @@ BEGIN
     SELECT array_agg(l.id) INTO v_ids
       FROM (SELECT w.id FROM workflows w WHERE w.id = ANY (v_ids) ORDER BY w.id FOR UPDATE SKIP LOCKED) l;
     DELETE FROM attempts a WHERE a.workflow_id = ANY (v_ids);
+    DELETE FROM tasks t WHERE t.workflow_id = ANY (v_ids); -- before the logs: after this none is added
     DELETE FROM task_logs l WHERE l.workflow_id = ANY (v_ids);
-    DELETE FROM tasks t WHERE t.workflow_id = ANY (v_ids);
     DELETE FROM workflows w WHERE w.id = ANY (v_ids);
     RETURN coalesce(cardinality(v_ids), 0);
 END $$;

@@ -19,7 +19,8 @@ struct waiter {
 /* The generation that is in force, and the one that is being loaded. */
 struct generation {
     struct definition_set *set;
-    struct catalog_entry *entries; /* one for each definition of the set, in its order */
+    struct catalog_entry *entries;      /* one for each definition of the set, in its order */
+    struct catalog_schedule *schedules; /* of all of them, in the same order */
     struct definition_file *files;
     int file_count;
     char digest[17];
@@ -35,7 +36,6 @@ struct catalog {
     struct waiter *waiting; /* for the load under way */
     struct waiter *later;   /* for the one after it */
     uv_work_t work;
-    char **unsettled;                 /* names that are not read in the load under way */
     struct error error;               /* of listing the directory */
     struct definition_file *recalled; /* the last good files of an earlier life */
     int recalled_count;
@@ -45,17 +45,13 @@ struct catalog {
 
 static void begin(struct catalog *catalog);
 
-/* --- generations
- * -------------------------------------------------------------------------------------------- */
+/* --- generations ----------------------------------------------------------------------------- */
 
 static void generation_done(struct generation *generation)
 {
-    if (generation->set != NULL) {
-        for (int i = 0; generation->entries != NULL && i < generation->set->definition_count; i++)
-            free(generation->entries[i].schedules);
-        definition_set_free(generation->set);
-    }
+    definition_set_free(generation->set);
     free(generation->entries);
+    free(generation->schedules);
     if (generation->files != NULL)
         definition_files_free(generation->files, generation->file_count);
     *generation = (struct generation){0};
@@ -80,8 +76,7 @@ static void compute_digest(struct generation *generation)
     snprintf(generation->digest, sizeof generation->digest, "%016llx", (unsigned long long)hash);
 }
 
-/* --- the end of a load
- * -------------------------------------------------------------------------------------- */
+/* --- the end of a load ----------------------------------------------------------------------- */
 
 static void log_problems(const struct definition_set *set)
 {
@@ -141,9 +136,7 @@ static void give_up(struct catalog *catalog, const struct pg_failure *failure)
     finish(catalog, &error);
 }
 
-/* --- rows
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- rows ------------------------------------------------------------------------------------ */
 
 static const char *base_name(const char *name)
 {
@@ -154,7 +147,7 @@ static const char *base_name(const char *name)
 static void on_remembered(void *context, const struct pg_failure *failure)
 {
     struct catalog *catalog = context;
-    if (failure != NULL)
+    if (failure != NULL && !catalog->stopped)
         log_error("the good versions of the definition files could not be kept for a restart",
                   log_text("error", failure->text));
     take_over(catalog);
@@ -178,17 +171,10 @@ static void on_schedule_row(void *context, int place, int64_t id, int64_t anchor
                             int64_t cursor_us)
 {
     struct catalog *catalog = context;
-    for (int i = 0; i < catalog->next.set->definition_count; i++) {
-        int count = catalog->next.set->definitions[i]->schedule_count;
-        if (place < count) {
-            struct catalog_schedule *schedule = &catalog->next.entries[i].schedules[place];
-            schedule->id = id;
-            schedule->anchor_us = anchor_us;
-            schedule->cursor_us = cursor_us;
-            return;
-        }
-        place -= count;
-    }
+    struct catalog_schedule *schedule = &catalog->next.schedules[place];
+    schedule->id = id;
+    schedule->anchor_us = anchor_us;
+    schedule->cursor_us = cursor_us;
 }
 
 static void on_schedules(void *context, const struct pg_failure *failure)
@@ -242,26 +228,32 @@ static void register_definitions(struct catalog *catalog)
     buffer_done(&json);
 }
 
+static int count_schedules(const struct definition_set *set)
+{
+    int count = 0;
+    for (int i = 0; i < set->definition_count; i++)
+        count += set->definitions[i]->schedule_count;
+    return count;
+}
+
 static void make_entries(struct catalog *catalog)
 {
     struct generation *next = &catalog->next;
-    next->entries = mem_new((size_t)next->set->definition_count + 1, sizeof *next->entries);
-    for (int i = 0; i < next->set->definition_count; i++) {
-        struct definition *definition = next->set->definitions[i];
-        struct catalog_entry *entry = &next->entries[i];
-        entry->definition = definition;
-        entry->schedules =
-            mem_new((size_t)definition->schedule_count + 1, sizeof *entry->schedules);
+    const struct definition_set *set = next->set;
+    next->entries = mem_new((size_t)set->definition_count + 1, sizeof *next->entries);
+    next->schedules = mem_new((size_t)count_schedules(set) + 1, sizeof *next->schedules);
+    struct catalog_schedule *schedule = next->schedules;
+    for (int i = 0; i < set->definition_count; i++) {
+        struct definition *definition = set->definitions[i];
+        next->entries[i] = (struct catalog_entry){.definition = definition, .schedules = schedule};
         for (int k = 0; k < definition->schedule_count; k++)
-            entry->schedules[k].schedule = &definition->schedules[k];
+            schedule++->schedule = &definition->schedules[k];
     }
     catalog->registered = 0;
     register_definitions(catalog);
 }
 
-/* --- files
- * --------------------------------------------------------------------------------------------------
- */
+/* --- files ----------------------------------------------------------------------------------- */
 
 static bool is_listed(char *const *names, const char *name)
 {
@@ -288,21 +280,21 @@ static void keep_former(struct definition_file *file, const struct generation *f
     error_set(&file->error, -EAGAIN, "is being written; it is read when it is complete");
 }
 
-/* In the thread pool: touches only `next`, `error` and what does not change during a load. */
-static void read_and_compile(uv_work_t *work)
+static void fail_load(struct catalog *catalog)
+{
+    if (catalog->error.code != -ECANCELED)
+        log_error("definitions not loaded; what was loaded before stays",
+                  log_error_text(&catalog->error));
+    generation_done(&catalog->next);
+    finish(catalog, &catalog->error);
+}
+
+/* The two steps in the thread pool touch only `next`, `error` and what does not change during a
+ * load. */
+static void compile_files(uv_work_t *work)
 {
     struct catalog *catalog = work->data;
     struct generation *next = &catalog->next;
-    catalog->error = (struct error){0};
-    if (definition_files_read(catalog->options.directory, &catalog->options.limits, &next->files,
-                              &next->file_count, &catalog->error) < 0)
-        return;
-    for (int i = 0; i < next->file_count; i++) {
-        if (is_listed(catalog->unsettled, base_name(next->files[i].name)))
-            keep_former(&next->files[i], &catalog->now);
-    }
-    free(catalog->unsettled);
-    catalog->unsettled = NULL;
     struct definition_set *previous = catalog->now.set;
     struct definition_set *recalled = NULL;
     if (previous == NULL && catalog->recalled_count > 0)
@@ -318,24 +310,44 @@ static void on_compiled(uv_work_t *work, int status)
 {
     struct catalog *catalog = work->data;
     (void)status;
-    if (catalog->stopped)
+    if (catalog->stopped) {
         error_set(&catalog->error, -ECANCELED, "the daemon is stopping");
-    else if (catalog->error.code != 0)
-        log_error("definitions not loaded; what was loaded before stays",
-                  log_error_text(&catalog->error));
-    if (catalog->error.code != 0) {
-        generation_done(&catalog->next);
-        finish(catalog, &catalog->error);
+        fail_load(catalog);
         return;
     }
     make_entries(catalog);
 }
 
-static void compile(struct catalog *catalog)
+static void read_files(uv_work_t *work)
+{
+    struct catalog *catalog = work->data;
+    catalog->error = (struct error){0};
+    definition_files_read(catalog->options.directory, &catalog->options.limits,
+                          &catalog->next.files, &catalog->next.file_count, &catalog->error);
+}
+
+static void on_read(uv_work_t *work, int status)
+{
+    struct catalog *catalog = work->data;
+    struct generation *next = &catalog->next;
+    char **unsettled = catalog->options.end_read(catalog->options.context);
+    (void)status;
+    for (int i = 0; i < next->file_count; i++) {
+        if (is_listed(unsettled, base_name(next->files[i].name)))
+            keep_former(&next->files[i], &catalog->now);
+    }
+    free(unsettled);
+    if (catalog->error.code != 0)
+        fail_load(catalog);
+    else
+        uv_queue_work(catalog->options.loop, &catalog->work, compile_files, on_compiled);
+}
+
+static void load_files(struct catalog *catalog)
 {
     catalog->work.data = catalog;
-    catalog->unsettled = catalog->options.unsettled(catalog->options.context);
-    uv_queue_work(catalog->options.loop, &catalog->work, read_and_compile, on_compiled);
+    catalog->options.begin_read(catalog->options.context);
+    uv_queue_work(catalog->options.loop, &catalog->work, read_files, on_read);
 }
 
 static void on_recalled_file(void *context, const struct store_file *file)
@@ -353,10 +365,10 @@ static void on_recalled_file(void *context, const struct store_file *file)
 static void on_recalled(void *context, const struct pg_failure *failure)
 {
     struct catalog *catalog = context;
-    if (failure != NULL)
+    if (failure != NULL && !catalog->stopped)
         log_error("the last good definition files could not be read back",
                   log_text("error", failure->text));
-    compile(catalog);
+    load_files(catalog);
 }
 
 static void begin(struct catalog *catalog)
@@ -371,12 +383,10 @@ static void begin(struct catalog *catalog)
         store_recall_files(catalog->options.store, catalog->options.host,
                            catalog->options.directory, on_recalled_file, on_recalled, catalog);
     else
-        compile(catalog);
+        load_files(catalog);
 }
 
-/* --- face
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- face ------------------------------------------------------------------------------------ */
 
 struct catalog *catalog_new(const struct catalog_options *options)
 {

@@ -33,9 +33,11 @@ struct catalog_options {
     const char *directory; /* outlives the catalog, like `host` */
     const char *host;
     struct definition_limits limits;
-    /* The names in the directory that are being written just now: their former versions stay. New
-     * memory, one block, NULL at the end. */
-    char **(*unsettled)(void *context);
+    /* Called before the files are read, and after it: the names in the directory of which a part
+     * may have been read, since they are being written. Their former versions stay. New memory, one
+     * block, NULL at the end. */
+    void (*begin_read)(void *context);
+    char **(*end_read)(void *context);
     /* The catalog was replaced. */
     void (*on_change)(void *context);
     void *context;

@@ -5,55 +5,82 @@
 #include "base/memory.h"
 #include "scheduler/trigger.h"
 
-/* The due instants of one pass, and which of them run. */
+/* The due instants of one pass. */
 struct pass {
     const struct definition_schedule *schedule;
-    int64_t now_us;
+    const struct decide_point *at;
     int64_t *instants;
     int count;
+    int capacity;
     bool more; /* further instants are due behind these */
 };
 
-static void collect(struct pass *pass, int64_t anchor_us, int64_t delay_us, int64_t cursor_us)
+static void add_instant(struct pass *pass, int64_t instant_us)
 {
-    int64_t next_us = cursor_us;
-    while (trigger_next(&pass->schedule->trigger, anchor_us, next_us, &next_us) &&
-           next_us + delay_us <= pass->now_us) {
-        if (pass->count == DECIDE_MAX_INSTANTS) {
-            pass->more = true;
+    if (pass->count == pass->capacity) {
+        pass->capacity = pass->capacity * 4 + 4;
+        pass->instants = mem_resize(pass->instants, (size_t)pass->capacity, sizeof *pass->instants);
+    }
+    pass->instants[pass->count++] = instant_us;
+}
+
+static void collect(struct pass *pass)
+{
+    const struct decide_point *at = pass->at;
+    int64_t next_us = at->cursor_us;
+    while (trigger_next(&pass->schedule->trigger, at->anchor_us, next_us, &next_us) &&
+           next_us + at->delay_us <= at->now_us) {
+        pass->more = pass->count == DECIDE_MAX_INSTANTS;
+        if (pass->more)
             return;
-        }
-        pass->instants[pass->count++] = next_us;
+        add_instant(pass, next_us);
     }
 }
 
+static bool is_in_window(const struct pass *pass, int64_t late_us)
+{
+    int64_t window_us = pass->schedule->catchup_window_us;
+    return window_us == 0 || late_us <= window_us;
+}
+
+static bool is_live(const struct pass *pass, int64_t instant_us)
+{
+    int64_t due_us = instant_us + pass->at->delay_us;
+    int64_t late_us = pass->at->now_us - due_us;
+    return due_us >= pass->at->since_us && late_us <= DECIDE_LIVE_US && is_in_window(pass, late_us);
+}
+
 /* Index of the first live instant; `count` when there is none. */
-static int first_live(const struct pass *pass, int64_t delay_us)
+static int first_live(const struct pass *pass)
 {
     int first = pass->count;
-    while (first > 0 && pass->now_us - pass->instants[first - 1] - delay_us <= DECIDE_LIVE_US)
+    while (first > 0 && is_live(pass, pass->instants[first - 1]))
         first--;
     return first;
 }
 
-/* Index of the first missed instant that runs: all from there up to the live ones do. */
-static int first_caught_up(const struct pass *pass, int live)
+/* How many missed instants may run. */
+static int caught_up(const struct pass *pass, int live)
 {
-    int wanted = 0;
     switch (pass->schedule->catchup) {
     case CATCHUP_NONE:
         break;
     case CATCHUP_LATEST:
-        wanted = live == pass->count ? 1 : 0;
-        break;
+        return live == pass->count ? 1 : 0;
     case CATCHUP_ALL:
-        wanted = DECIDE_MAX_CATCHUP;
-        break;
+        return DECIDE_MAX_CATCHUP;
     }
-    int64_t window_us = pass->schedule->catchup_window_us;
+    return 0;
+}
+
+/* Index of the first instant that runs: all behind it do, too. */
+static int first_run(const struct pass *pass)
+{
+    int live = first_live(pass);
+    int wanted = caught_up(pass, live);
     int first = live;
     while (first > 0 && live - first < wanted &&
-           (window_us == 0 || pass->now_us - pass->instants[first - 1] <= window_us))
+           is_in_window(pass, pass->at->now_us - pass->instants[first - 1] - pass->at->delay_us))
         first--;
     return first;
 }
@@ -63,12 +90,11 @@ static void add(struct decision *decision, struct store_fire fire)
     decision->fires[decision->count++] = fire;
 }
 
-/* Covers the instants [0, end) that do not run. */
+/* Covers the instants [0, end), none of which runs. */
 static void add_skipped(const struct pass *pass, int end, struct decision *decision)
 {
-    bool own_row =
-        end == pass->count && !pass->more; /* nothing newer runs: it says `late` itself */
-    int collapsed = own_row || end == 1 ? end - 1 : end;
+    bool newest = end == pass->count && !pass->more; /* of all that are due */
+    int collapsed = newest ? end - 1 : end;
     if (collapsed == 1)
         add(decision, (struct store_fire){.scheduled_us = pass->instants[0], .outcome = "late"});
     else if (collapsed > 1)
@@ -81,26 +107,19 @@ static void add_skipped(const struct pass *pass, int end, struct decision *decis
             (struct store_fire){.scheduled_us = pass->instants[end - 1], .outcome = "late"});
 }
 
-bool decide_fires(const struct definition_schedule *schedule, int64_t anchor_us, int64_t delay_us,
-                  int64_t cursor_us, int64_t now_us, struct decision *decision)
+bool decide_fires(const struct definition_schedule *schedule, const struct decide_point *at,
+                  struct decision *decision)
 {
-    struct pass pass = {.schedule = schedule, .now_us = now_us};
-    int64_t next_us;
-    if (!trigger_next(&schedule->trigger, anchor_us, cursor_us, &next_us) ||
-        next_us + delay_us > now_us)
+    struct pass pass = {.schedule = schedule, .at = at};
+    collect(&pass);
+    if (pass.count == 0)
         return false;
-    pass.instants = mem_new(DECIDE_MAX_INSTANTS, sizeof *pass.instants);
-    collect(&pass, anchor_us, delay_us, cursor_us);
-    int end =
-        pass.count - DECIDE_MAX_CATCHUP; /* a longer past: the newest are left to the next pass */
-    int run = end;
-    if (!pass.more) {
-        run = first_caught_up(&pass, first_live(&pass, delay_us));
-        end = pass.count;
-    }
-    decision->fires = mem_new((size_t)(end - run) + 2, sizeof *decision->fires);
-    decision->count = 0;
-    decision->cursor_us = pass.instants[end - 1];
+    /* Of a longer past the newest are left to the next pass, which may run them. */
+    int end = pass.more ? pass.count - DECIDE_MAX_CATCHUP : pass.count;
+    int run = pass.more ? end : first_run(&pass);
+    *decision =
+        (struct decision){.fires = mem_new((size_t)(end - run) + 2, sizeof *decision->fires),
+                          .cursor_us = pass.instants[end - 1]};
     if (run > 0)
         add_skipped(&pass, run, decision);
     for (int i = run; i < end; i++)

@@ -28,9 +28,7 @@ static int free_slots(const struct engine *engine)
     return slots > 0 ? slots : 0;
 }
 
-/* --- claiming
- * -----------------------------------------------------------------------------------------------
- */
+/* --- claiming -------------------------------------------------------------------------------- */
 
 struct claim {
     struct engine *engine;
@@ -100,18 +98,25 @@ static void on_release(void *context, int count)
         engine_claim_soon(engine, 0);
 }
 
-static void hint_others(struct engine *engine)
+static void on_hint_due(uv_timer_t *timer)
 {
-    int64_t now_us = clock_mono_us();
-    if (now_us - engine->hinted_us < HINT_US)
-        return;
-    engine->hinted_us = now_us;
+    struct engine *engine = timer->data;
+    engine->hinted_us = clock_mono_us();
     store_hint(engine->options.store);
 }
 
-/* --- answers
- * ------------------------------------------------------------------------------------------------
- */
+static void hint_others(struct engine *engine)
+{
+    int64_t wait_us = engine->hinted_us + HINT_US - clock_mono_us();
+    if (uv_is_active((uv_handle_t *)&engine->hint))
+        return;
+    if (wait_us <= 0)
+        on_hint_due(&engine->hint);
+    else
+        uv_timer_start(&engine->hint, on_hint_due, (uint64_t)wait_us / 1000 + 1, 0);
+}
+
+/* --- answers --------------------------------------------------------------------------------- */
 
 /* A cancel can be answered before the launch that claimed: their connections differ. */
 static void stop_early(struct engine *engine, const struct answer *answer)
@@ -152,6 +157,8 @@ static void on_claimed_task(struct engine *engine, const struct answer *answer)
 {
     if (run_find(engine, &answer->workflow, answer->position, answer->attempt) != NULL)
         return; /* a repeated batch names it again */
+    if (!node_lease_holds(engine))
+        return; /* we slept: it may be another's by now; if not, the heartbeat gives it back */
     run_begin(engine, answer);
     if (engine->early_count > 0 && stopped_early(engine, answer))
         run_stop(run_find(engine, &answer->workflow, answer->position, answer->attempt),
@@ -168,11 +175,11 @@ static void on_ended(struct engine *engine, const struct answer *answer)
 
 static void on_left(struct engine *engine)
 {
+    bool any_queue = strcmp(engine->options.node.queues[0], "*") == 0;
     engine->ready = true;
-    if (free_slots(engine) == 0)
+    if (!any_queue || free_slots(engine) == 0 || !engine_accepts(engine))
         hint_others(engine);
-    else
-        engine_claim_soon(engine, 0);
+    engine_claim_soon(engine, 0);
 }
 
 static void on_later(struct engine *engine, const struct answer *answer)
@@ -237,20 +244,20 @@ static void on_answer(void *context, const struct answer *answer)
     }
 }
 
-/* --- life
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------ */
 
 struct engine *engine_new(const struct engine_options *options)
 {
     struct engine *engine = mem_new(1, sizeof *engine);
     engine->options = *options;
-    uv_timer_t *const timers[] = {&engine->poll, &engine->again, &engine->later, &engine->heartbeat,
-                                  &engine->deadline};
+    uv_timer_t *const timers[] = {&engine->poll, &engine->again,     &engine->later,
+                                  &engine->hint, &engine->heartbeat, &engine->deadline};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
         uv_timer_init(options->loop, timers[i]);
         timers[i]->data = engine;
     }
+    engine->logs = log_writer_new(
+        &(struct log_writer_options){.loop = options->loop, .store = options->store});
     store_set_events(options->store, &(struct store_events){.reserve = on_reserve,
                                                             .release = on_release,
                                                             .on_answer = on_answer,
@@ -291,6 +298,7 @@ static void report_stopped(struct engine *engine)
     engine->on_stopped = NULL;
     uv_timer_stop(&engine->deadline);
     uv_timer_stop(&engine->heartbeat);
+    log_writer_stop(engine->logs);
     on_stopped(engine->stopped_context);
 }
 
@@ -342,6 +350,7 @@ void engine_stop(struct engine *engine, int64_t grace_ms, void (*on_stopped)(voi
     uv_timer_stop(&engine->poll);
     uv_timer_stop(&engine->again);
     uv_timer_stop(&engine->later);
+    uv_timer_stop(&engine->hint);
     if (!engine->started) {
         report_stopped(engine);
         return;
@@ -376,8 +385,9 @@ void engine_close(struct engine *engine, void (*on_closed)(void *context), void 
 {
     engine->on_closed = on_closed;
     engine->closed_context = context;
-    uv_timer_t *const timers[] = {&engine->poll, &engine->again, &engine->later, &engine->heartbeat,
-                                  &engine->deadline};
+    log_writer_close(engine->logs);
+    uv_timer_t *const timers[] = {&engine->poll, &engine->again,     &engine->later,
+                                  &engine->hint, &engine->heartbeat, &engine->deadline};
     engine->handles_left = sizeof timers / sizeof *timers;
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
         uv_close((uv_handle_t *)timers[i], on_handle_closed);

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "scheduler/action.h"
 #include "scheduler/engine.h"
+#include "scheduler/log_writer.h"
 
 /* An attempt that this node holds: from its claim until its end is committed. */
 struct run {
@@ -13,6 +14,7 @@ struct run {
     struct store_held held; /* the key in engine->runs; padding zeroed */
     struct store_finish finish;
     struct attempt *attempt; /* NULL before its start and after its end */
+    struct run_log *log;     /* NULL until it has printed something, and after its end */
     struct arena arena;      /* what it was started with; emptied at its end */
     struct attempt_spec spec;
     struct json_span input;
@@ -24,6 +26,7 @@ struct run {
 
 struct engine {
     struct engine_options options;
+    struct log_writer *logs;
     struct run *runs;
     int running;  /* slots taken: runs */
     int reserved; /* slots that calls under way may fill */
@@ -36,10 +39,12 @@ struct engine {
     uv_timer_t poll;
     uv_timer_t again; /* a claim that had to skip workflows is repeated soon */
     uv_timer_t later; /* the next attempt of a task that is to be tried again */
+    uv_timer_t hint;  /* to other daemons, when the last one was too short ago */
     uv_timer_t heartbeat;
     uv_timer_t deadline; /* of stopping */
     int64_t renewed_us;  /* boot-time clock: when the last answered heartbeat was sent */
-    int64_t hinted_us;   /* monotonic */
+    bool clock_warned;
+    int64_t hinted_us; /* monotonic */
     char digest[80];
     struct store_held *early; /* attempts to stop whose claim has not been heard of yet */
     int early_count;

@@ -8,6 +8,8 @@
 
 /* Claims stop before others may declare the node dead: at this part of the lease. */
 #define LEASE_PERCENT 80
+/* Offsets of the clocks that are worth a warning. */
+#define CLOCK_APART_US INT64_C(1000000)
 /* Longer than any node has been dead: only what the state directory's lock proves dead is reaped.
  */
 #define NOBODY_MS (INT64_C(100) * 365 * 86400 * 1000)
@@ -18,8 +20,7 @@ bool node_lease_holds(const struct engine *engine)
            engine->options.lease_ms * 1000 * LEASE_PERCENT / 100;
 }
 
-/* --- beginning
- * ---------------------------------------------------------------------------------------------- */
+/* --- beginning ------------------------------------------------------------------------------- */
 
 static void on_heartbeat(uv_timer_t *timer)
 {
@@ -29,7 +30,7 @@ static void on_heartbeat(uv_timer_t *timer)
 static void on_past_reaped(void *context, const struct pg_failure *failure)
 {
     struct engine *engine = context;
-    if (failure != NULL)
+    if (failure != NULL && !engine->stopping)
         log_error("the attempts of an earlier daemon could not be ended yet",
                   log_text("error", failure->text));
     if (engine->on_started != NULL) {
@@ -45,8 +46,9 @@ static void on_registered(void *context, const struct pg_failure *failure)
 {
     struct engine *engine = context;
     if (failure != NULL) {
-        log_error("this node could not be registered; trying again with the next heartbeat",
-                  log_text("error", failure->text));
+        if (!engine->stopping)
+            log_error("this node could not be registered; trying again with the next heartbeat",
+                      log_text("error", failure->text));
         engine->rebirth = true;
         return;
     }
@@ -75,8 +77,7 @@ void node_start(struct engine *engine)
     register_node(engine);
 }
 
-/* --- heartbeat
- * ---------------------------------------------------------------------------------------------- */
+/* --- heartbeat ------------------------------------------------------------------------------- */
 
 struct beat {
     struct engine *engine;
@@ -96,6 +97,18 @@ static void on_beat(void *context, const struct pg_failure *failure)
             log_info("lease renewed; claiming again");
     }
     free(beat);
+}
+
+/* The database's clock decides what is due, so a wrong one of ours does no harm; but somebody
+ * should know. */
+static void watch_clock(struct engine *engine)
+{
+    int64_t offset_us = store_clock_offset_us(engine->options.store);
+    bool apart = offset_us > CLOCK_APART_US || offset_us < -CLOCK_APART_US;
+    if (apart && !engine->clock_warned)
+        log_warning("this machine's clock and the database's are apart; the database's counts",
+                    log_int("offset_ms", offset_us / 1000));
+    engine->clock_warned = apart;
 }
 
 /* A daemon whose own connection was broken may have missed the others' heartbeats, so it waits a
@@ -124,6 +137,7 @@ void node_beat(struct engine *engine)
                     held, count, on_beat, beat);
     free(held);
     store_measure_clock(engine->options.store);
+    watch_clock(engine);
     if (may_reap(engine))
         store_reap(engine->options.store, engine->options.lease_ms, NULL, NULL);
 }

@@ -13,10 +13,10 @@
 
 static void finish_run(struct run *run);
 static void start_run(struct run *run);
+static void on_output(struct attempt *attempt, enum output_stream stream, const char *text,
+                      size_t size, int64_t at_us, void *context);
 
-/* --- finding
- * ------------------------------------------------------------------------------------------------
- */
+/* --- finding --------------------------------------------------------------------------------- */
 
 /* The key is hashed as bytes, so its padding must be zero. */
 static struct store_held held_key(const struct id *workflow, int position, int attempt)
@@ -37,8 +37,7 @@ struct run *run_find(struct engine *engine, const struct id *workflow, int posit
     return run;
 }
 
-/* --- what it runs with
- * -------------------------------------------------------------------------------------- */
+/* --- what it runs with ----------------------------------------------------------------------- */
 
 static const char *home_directory(void)
 {
@@ -214,13 +213,12 @@ static int prepare(struct run *run, const struct answer *claimed, struct error *
             action.log_limit > 0 ? (size_t)action.log_limit : run->engine->options.log_limit,
         .timeout_ms = action.timeout_ms,
         .grace_ms = action.grace_ms,
+        .on_output = on_output,
     };
     return 0;
 }
 
-/* --- its end
- * ------------------------------------------------------------------------------------------------
- */
+/* --- its end --------------------------------------------------------------------------------- */
 
 static void on_committed(struct store_finish *finish)
 {
@@ -324,12 +322,37 @@ static void wait_for_room(struct run *run)
     uv_timer_start(run->later, on_room, NO_ROOM_MS, 0);
 }
 
+static void on_output(struct attempt *attempt, enum output_stream stream, const char *text,
+                      size_t size, int64_t at_us, void *context)
+{
+    struct run *run = context;
+    (void)stream, (void)text, (void)size, (void)at_us; /* all that is in the attempt's log */
+    if (run->log == NULL)
+        run->log = run_log_open(run->engine->logs, &run->held, attempt_log(attempt));
+    run_log_touch(run->log);
+}
+
+static void on_log_written(void *context)
+{
+    finish_run(context);
+}
+
+/* Does the end have to wait until the log is written? */
+static bool end_log(struct run *run, struct attempt *attempt)
+{
+    if (run->log == NULL)
+        return false;
+    struct log_ring ring = attempt_take_log(attempt);
+    struct run_log *log = run->log;
+    run->log = NULL;
+    return run_log_end(log, &ring, on_log_written, run);
+}
+
 static void on_attempt_end(struct attempt *attempt, struct attempt_end *end, void *context)
 {
     struct run *run = context;
-    (void)attempt;
     run->attempt = NULL;
-    if (end->outcome == ATTEMPT_NO_ROOM) {
+    if (end->outcome == ATTEMPT_NO_ROOM) { /* so it has printed nothing */
         wait_for_room(run);
         return;
     }
@@ -343,11 +366,11 @@ static void on_attempt_end(struct attempt *attempt, struct attempt_end *end, voi
     run->finish.reason = end_reason(end);
     run->finish.exit_status = end->exit_status;
     run->finish.signal = end->signal;
-    finish_run(run);
+    if (!end_log(run, attempt))
+        finish_run(run);
 }
 
-/* --- its beginning
- * ------------------------------------------------------------------------------------------ */
+/* --- its beginning --------------------------------------------------------------------------- */
 
 static void start_run(struct run *run)
 {

@@ -17,14 +17,18 @@
 #define MAX_SLEEP_US US_PER_SECOND
 /* Before a schedule whose decision failed is tried again. */
 #define RETRY_US US_PER_SECOND
-/* Schedules decided in one turn of the loop. */
-#define MAX_PER_TURN 500
-/* The offset of the clocks is known to a fraction of this: with it no fire comes too early for the database. */
+/* Before a schedule is tried again for which the database found it too early. */
+#define TOO_EARLY_US 10000
+/* What deciding may take of one turn of the loop. */
+#define TURN_US 5000
+/* The offset of the clocks is known to a fraction of this: with it no fire comes too early for the
+ * database. */
 #define MARGIN_US 1000
 
 struct timetable_entry {
     struct timetable *timetable;
     struct definition *definition; /* held */
+    struct definition *decided;    /* held: that of the decision under way, which points into it */
     const struct definition_schedule *schedule;
     int64_t id;
     int64_t definition_id;
@@ -52,14 +56,12 @@ struct timetable {
     int timer_fd;
     uv_poll_t poll;
     bool stopped;
-    int deciding;
+    int64_t since_us; /* database time since when this daemon decides */
     void (*on_closed)(void *context);
     void *closed_context;
 };
 
-/* --- heap
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- heap ------------------------------------------------------------------------------------ */
 
 static void put(struct timetable *timetable, int place, struct timetable_entry *entry)
 {
@@ -119,16 +121,14 @@ static void heap_remove(struct timetable *timetable, struct timetable_entry *ent
     sift_up(timetable, last, last->place);
 }
 
-/* --- timer
- * --------------------------------------------------------------------------------------------------
- */
+/* --- timer ----------------------------------------------------------------------------------- */
 
-/* Arms for the earliest entry, or for a second from now. */
+/* Arms for the earliest entry, at most a second from now; while the database is away, for then. */
 static void arm(struct timetable *timetable)
 {
     int64_t now_us = clock_wall_us();
     int64_t at_us = now_us + MAX_SLEEP_US;
-    if (timetable->heap_count > 0) {
+    if (timetable->heap_count > 0 && store_is_up(timetable->store)) {
         int64_t wake_us =
             timetable->heap[0]->wake_us - store_clock_offset_us(timetable->store) + MARGIN_US;
         at_us = wake_us < at_us ? wake_us : at_us;
@@ -155,9 +155,7 @@ static void schedule_entry(struct timetable_entry *entry, int64_t not_before_us)
     heap_add(timetable, entry);
 }
 
-/* --- deciding
- * -----------------------------------------------------------------------------------------------
- */
+/* --- deciding -------------------------------------------------------------------------------- */
 
 static void free_entry(struct timetable_entry *entry)
 {
@@ -176,19 +174,21 @@ static void on_decided(struct store_firing *firing, int64_t cursor_us,
     struct timetable *timetable = entry->timetable;
     int64_t not_before_us = 0;
     entry->deciding = false;
-    timetable->deciding--;
     free(entry->decision.fires);
     entry->decision.fires = NULL;
+    definition_release(entry->decided);
+    entry->decided = NULL;
     if (failure != NULL) {
-        log_error("a schedule's fires could not be decided; trying again in a second",
-                  log_text("workflow", entry->definition->fullname),
-                  log_text("schedule", entry->schedule->identity),
-                  log_text("error", failure->text));
+        if (failure->class != PG_AWAY) /* the store has said that */
+            log_error("a schedule's fires could not be decided; trying again in a second",
+                      log_text("workflow", entry->definition->fullname),
+                      log_text("schedule", entry->schedule->identity),
+                      log_text("error", failure->text));
         not_before_us = store_now_us(timetable->store) + RETRY_US;
-    } else if (cursor_us == entry->cursor_us) {
+    } else if (cursor_us == entry->firing.seen_us) {
         /* Not yet, by the database's clock: ours has been wrong. */
         store_measure_clock(timetable->store);
-        not_before_us = store_now_us(timetable->store) + 10000;
+        not_before_us = store_now_us(timetable->store) + TOO_EARLY_US;
     } else {
         entry->cursor_us = cursor_us;
     }
@@ -224,18 +224,22 @@ static void make_ids(struct timetable *timetable, struct decision *decision)
     }
 }
 
-static void decide(struct timetable_entry *entry)
+static void decide(struct timetable_entry *entry, int64_t now_us)
 {
     struct timetable *timetable = entry->timetable;
+    const struct decide_point at = {.anchor_us = entry->anchor_us,
+                                    .delay_us = entry->delay_us,
+                                    .cursor_us = entry->cursor_us,
+                                    .since_us = timetable->since_us,
+                                    .now_us = now_us};
     heap_remove(timetable, entry);
-    if (!decide_fires(entry->schedule, entry->anchor_us, entry->delay_us, entry->cursor_us,
-                      store_now_us(timetable->store), &entry->decision)) {
+    if (!decide_fires(entry->schedule, &at, &entry->decision)) {
         schedule_entry(entry, 0);
         return;
     }
     make_ids(timetable, &entry->decision);
     entry->deciding = true;
-    timetable->deciding++;
+    entry->decided = definition_hold(entry->definition);
     entry->firing = (struct store_firing){
         .schedule = entry->id,
         .seen_us = entry->cursor_us,
@@ -250,26 +254,35 @@ static void decide(struct timetable_entry *entry)
     store_fire(timetable->store, &entry->firing);
 }
 
+/* What is due. While the database is away nothing is decided, lest a fire wait in a queue and run
+ * much later: what it misses is for `catchup`. */
+static void decide_due(struct timetable *timetable)
+{
+    int64_t begun_us = clock_mono_us();
+    int64_t now_us = store_now_us(timetable->store);
+    if (now_us < timetable->since_us) /* the clock was set back */
+        timetable->since_us = now_us;
+    while (timetable->heap_count > 0 && timetable->heap[0]->wake_us <= now_us &&
+           clock_mono_us() - begun_us < TURN_US)
+        decide(timetable->heap[0], now_us);
+}
+
 static void on_timer(uv_poll_t *poll, int status, int events)
 {
     struct timetable *timetable = poll->data;
     uint64_t expirations;
     (void)status;
     (void)events;
-    /* ECANCELED: the clock was set. Either way the heap tells what is due now. */
-    if (read(timetable->timer_fd, &expirations, sizeof expirations) < 0 && errno == ECANCELED)
+    if (read(timetable->timer_fd, &expirations, sizeof expirations) < 0 && errno == ECANCELED) {
         log_warning("the clock was set; every schedule is looked at again");
-    int64_t now_us = store_now_us(timetable->store);
-    for (int n = 0;
-         n < MAX_PER_TURN && timetable->heap_count > 0 && timetable->heap[0]->wake_us <= now_us;
-         n++)
-        decide(timetable->heap[0]);
+        store_measure_clock(timetable->store);
+    }
+    if (store_is_up(timetable->store))
+        decide_due(timetable);
     arm(timetable);
 }
 
-/* --- contents
- * -----------------------------------------------------------------------------------------------
- */
+/* --- contents -------------------------------------------------------------------------------- */
 
 static int64_t jitter_of(const struct definition *definition,
                          const struct definition_schedule *schedule)
@@ -351,9 +364,7 @@ int64_t timetable_next_us(const struct timetable *timetable, int64_t schedule_id
     return entry == NULL ? 0 : entry->next_us;
 }
 
-/* --- life
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------ */
 
 int timetable_new(uv_loop_t *loop, struct store *store, struct timetable **timetable,
                   struct error *error)
@@ -365,6 +376,7 @@ int timetable_new(uv_loop_t *loop, struct store *store, struct timetable **timet
     made->loop = loop;
     made->store = store;
     made->timer_fd = fd;
+    made->since_us = store_now_us(store);
     uv_poll_init(loop, &made->poll, fd);
     made->poll.data = made;
     uv_poll_start(&made->poll, UV_READABLE, on_timer);

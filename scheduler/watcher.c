@@ -15,24 +15,26 @@
 /* Renames that belong together (a symbolic link swapped, several files moved). */
 #define RENAME_MS 20
 /* Is the directory still the one that is watched? */
-#define CHECK_MS 2000
+#define CHECK_MS 500
 
 #define EVENTS                                                                               \
     (IN_MODIFY | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF | \
      IN_ONLYDIR)
 
-/* A file that was written to and not closed since. */
+/* A file that was written to and not closed since; while files are read, one that was. */
 struct unsettled {
     UT_hash_handle hh;
+    bool closed;
     char name[];
 };
 
 struct watcher {
     struct watcher_options options;
     int fd;
-    int watch; /* -1: the directory is not there */
-    uv_stat_t identity;
+    int watch;          /* -1: the directory is not there */
+    uv_stat_t identity; /* of the directory when it was last there */
     struct unsettled *unsettled;
+    bool reading;
     uv_poll_t poll;
     uv_timer_t settle;
     uv_timer_t check;
@@ -46,8 +48,7 @@ struct watcher {
 
 static void release(struct watcher *watcher);
 
-/* --- unsettled files
- * ---------------------------------------------------------------------------------------- */
+/* --- unsettled files ------------------------------------------------------------------------- */
 
 static struct unsettled *find_unsettled(const struct watcher *watcher, const char *name)
 {
@@ -56,54 +57,46 @@ static struct unsettled *find_unsettled(const struct watcher *watcher, const cha
     return found;
 }
 
-char **watcher_unsettled(const struct watcher *watcher)
+static void on_written(struct watcher *watcher, const char *name)
 {
-    size_t count = HASH_COUNT(watcher->unsettled);
-    size_t bytes = 0;
-    for (struct unsettled *entry = watcher->unsettled; entry != NULL; entry = entry->hh.next)
-        bytes += strlen(entry->name) + 1;
-    char **names = mem_new(1, (count + 1) * sizeof *names + bytes);
-    char *text = (char *)(names + count + 1);
-    char **name = names;
-    for (struct unsettled *entry = watcher->unsettled; entry != NULL; entry = entry->hh.next) {
-        *name++ = text;
-        text = stpcpy(text, entry->name) + 1;
-    }
-    return names;
-}
-
-static void add_unsettled(struct watcher *watcher, const char *name)
-{
-    if (find_unsettled(watcher, name) != NULL)
+    struct unsettled *found = find_unsettled(watcher, name);
+    if (found != NULL) {
+        found->closed = false;
         return;
+    }
     size_t size = strlen(name) + 1;
     struct unsettled *added = mem_new(1, sizeof *added + size);
     memcpy(added->name, name, size);
     HASH_ADD_STR(watcher->unsettled, name, added);
 }
 
-static void remove_unsettled(struct watcher *watcher, const char *name)
+static void forget(struct watcher *watcher, struct unsettled *entry)
+{
+    HASH_DEL(watcher->unsettled, entry);
+    free(entry);
+}
+
+static void on_complete(struct watcher *watcher, const char *name)
 {
     struct unsettled *found = find_unsettled(watcher, name);
     if (found == NULL)
         return;
-    HASH_DEL(watcher->unsettled, found);
-    free(found);
+    found->closed = true;
+    if (!watcher->reading)
+        forget(watcher, found);
 }
 
-static void clear_unsettled(struct watcher *watcher)
+static void clear_unsettled(struct watcher *watcher, bool closed_only)
 {
     struct unsettled *entry, *next;
     HASH_ITER(hh, watcher->unsettled, entry, next)
     {
-        HASH_DEL(watcher->unsettled, entry);
-        free(entry);
+        if (entry->closed || !closed_only)
+            forget(watcher, entry);
     }
 }
 
-/* --- events
- * -------------------------------------------------------------------------------------------------
- */
+/* --- events ---------------------------------------------------------------------------------- */
 
 static void on_settled(uv_timer_t *timer)
 {
@@ -138,74 +131,121 @@ static void on_event(struct watcher *watcher, const struct inotify_event *event)
         return;
     }
     if (event->mask & IN_Q_OVERFLOW) {
-        clear_unsettled(watcher);
+        clear_unsettled(watcher, false);
         report_in(watcher, SETTLE_MS);
         return;
     }
     if (event->len == 0 || !concerns_us(event->name))
         return;
     if (event->mask & IN_MODIFY) {
-        add_unsettled(watcher, event->name);
+        on_written(watcher, event->name);
         return;
     }
-    remove_unsettled(watcher, event->name);
+    on_complete(watcher, event->name);
     report_in(watcher, event->mask & IN_MOVED_TO ? RENAME_MS : SETTLE_MS);
+}
+
+static void read_events(struct watcher *watcher)
+{
+    char buffer[16 * 1024] __attribute__((aligned(__alignof__(struct inotify_event))));
+    ssize_t size;
+    while ((size = read(watcher->fd, buffer, sizeof buffer)) > 0) {
+        for (ssize_t at = 0; at < size;) {
+            const struct inotify_event *event = (const struct inotify_event *)(buffer + at);
+            on_event(watcher, event);
+            at += (ssize_t)(sizeof *event + event->len);
+        }
+    }
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
-    struct watcher *watcher = poll->data;
-    char buffer[16 * 1024] __attribute__((aligned(__alignof__(struct inotify_event))));
     (void)status;
     (void)events;
-    ssize_t size = read(watcher->fd, buffer, sizeof buffer);
-    for (ssize_t at = 0; at < size;) {
-        const struct inotify_event *event = (const struct inotify_event *)(buffer + at);
-        on_event(watcher, event);
-        at += (ssize_t)(sizeof *event + event->len);
-    }
+    read_events(poll->data);
 }
 
-/* --- the directory itself
- * ----------------------------------------------------------------------------------- */
+/* --- reading --------------------------------------------------------------------------------- */
 
-static void watch_directory(struct watcher *watcher)
+void watcher_begin_read(struct watcher *watcher)
+{
+    watcher->reading = true;
+}
+
+static char **list_unsettled(const struct watcher *watcher)
+{
+    size_t count = HASH_COUNT(watcher->unsettled);
+    size_t bytes = 0;
+    for (struct unsettled *entry = watcher->unsettled; entry != NULL; entry = entry->hh.next)
+        bytes += strlen(entry->name) + 1;
+    char **names = mem_new(1, (count + 1) * sizeof *names + bytes);
+    char *text = (char *)(names + count + 1);
+    char **name = names;
+    for (struct unsettled *entry = watcher->unsettled; entry != NULL; entry = entry->hh.next) {
+        *name++ = text;
+        text = stpcpy(text, entry->name) + 1;
+    }
+    return names;
+}
+
+char **watcher_end_read(struct watcher *watcher)
+{
+    read_events(watcher); /* a write that was read in part is among them */
+    char **names = list_unsettled(watcher);
+    watcher->reading = false;
+    clear_unsettled(watcher, true);
+    return names;
+}
+
+/* --- the directory itself -------------------------------------------------------------------- */
+
+static void unwatch_directory(struct watcher *watcher)
 {
     if (watcher->watch >= 0)
         inotify_rm_watch(watcher->fd, watcher->watch);
+    watcher->watch = -1;
+    clear_unsettled(watcher, false);
+}
+
+/* `identity` was asked before: should the directory be replaced in between, the next look shows it.
+ */
+static void watch_directory(struct watcher *watcher, const uv_stat_t *identity)
+{
+    unwatch_directory(watcher);
+    watcher->identity = *identity;
     watcher->watch = inotify_add_watch(watcher->fd, watcher->options.directory, EVENTS);
-    clear_unsettled(watcher);
+}
+
+static void on_looked(struct watcher *watcher, const uv_stat_t *found)
+{
+    bool watched = watcher->watch >= 0;
+    if (found == NULL) {
+        if (watched || watcher->identity.st_ino != 0)
+            log_warning("the workflows directory is gone; what was loaded stays",
+                        log_text("directory", watcher->options.directory));
+        unwatch_directory(watcher);
+        watcher->identity = (uv_stat_t){0};
+        return;
+    }
+    if (watched && found->st_ino == watcher->identity.st_ino &&
+        found->st_dev == watcher->identity.st_dev)
+        return;
+    watch_directory(watcher, found);
+    if (watcher->watch >= 0) /* one that took the other's place is complete */
+        report_in(watcher, watched ? RENAME_MS : SETTLE_MS);
 }
 
 static void on_stat(uv_fs_t *request)
 {
     struct watcher *watcher = request->data;
+    uv_stat_t found = request->statbuf;
     bool there = request->result == 0;
-    bool same = there && watcher->watch >= 0 &&
-                request->statbuf.st_ino == watcher->identity.st_ino &&
-                request->statbuf.st_dev == watcher->identity.st_dev;
-    uv_stat_t identity = request->statbuf;
     uv_fs_req_cleanup(request);
     watcher->checking = false;
-    if (watcher->closing) {
+    if (watcher->closing)
         release(watcher);
-        return;
-    }
-    if (same)
-        return;
-    if (!there) {
-        if (watcher->identity.st_ino != 0)
-            log_warning("the workflows directory is gone; what was loaded stays",
-                        log_text("directory", watcher->options.directory));
-        watcher->identity = (uv_stat_t){0};
-        return;
-    }
-    bool first = watcher->identity.st_ino == 0 && watcher->watch >= 0;
-    watcher->identity = identity;
-    if (first)
-        return;
-    watch_directory(watcher);
-    report_in(watcher, SETTLE_MS);
+    else
+        on_looked(watcher, there ? &found : NULL);
 }
 
 static void on_check(uv_timer_t *timer)
@@ -218,9 +258,16 @@ static void on_check(uv_timer_t *timer)
     uv_fs_stat(watcher->options.loop, &watcher->stat, watcher->options.directory, on_stat);
 }
 
-/* --- life
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------ */
+
+static int give_up(struct watcher *watcher, struct error *error)
+{
+    error_set(error, -errno, "%s cannot be watched for changes: %s", watcher->options.directory,
+              strerror(errno));
+    close(watcher->fd);
+    free(watcher);
+    return error->code;
+}
 
 int watcher_new(const struct watcher_options *options, struct watcher **watcher,
                 struct error *error)
@@ -233,13 +280,17 @@ int watcher_new(const struct watcher_options *options, struct watcher **watcher,
     made->options = *options;
     made->fd = fd;
     made->watch = -1;
-    watch_directory(made);
+    if (uv_fs_stat(options->loop, &made->stat, options->directory, NULL) == 0) {
+        watch_directory(made, &made->stat.statbuf);
+        if (made->watch < 0)
+            return give_up(made, error);
+    }
     uv_poll_init(options->loop, &made->poll, fd);
     uv_timer_init(options->loop, &made->settle);
     uv_timer_init(options->loop, &made->check);
     made->poll.data = made->settle.data = made->check.data = made;
     uv_poll_start(&made->poll, UV_READABLE, on_readable);
-    uv_timer_start(&made->check, on_check, 0, CHECK_MS);
+    uv_timer_start(&made->check, on_check, CHECK_MS, CHECK_MS);
     *watcher = made;
     return 0;
 }
@@ -250,7 +301,7 @@ static void release(struct watcher *watcher)
         return;
     void (*on_closed)(void *) = watcher->on_closed;
     void *context = watcher->closed_context;
-    clear_unsettled(watcher);
+    clear_unsettled(watcher, false);
     close(watcher->fd);
     free(watcher);
     on_closed(context);

@@ -21,10 +21,12 @@ struct watcher_options {
     void *context;
 };
 
-/* Fails when the kernel has no watches left (fs.inotify.max_user_instances). */
+/* Fails when the kernel has no watches left (fs.inotify.max_user_instances, …_watches). */
 int watcher_new(const struct watcher_options *options, struct watcher **watcher,
                 struct error *error);
-/* The names in the directory that somebody is in the middle of writing: one block of new memory,
- * NULL at the end. */
-char **watcher_unsettled(const struct watcher *watcher);
+/* To be said before the files are read … */
+void watcher_begin_read(struct watcher *watcher);
+/* … and after it: the names in the directory that somebody is in the middle of writing, or wrote to
+ * meanwhile. What was read of them may be a part. One block of new memory, NULL at the end. */
+char **watcher_end_read(struct watcher *watcher);
 void watcher_close(struct watcher *watcher, void (*on_closed)(void *context), void *context);

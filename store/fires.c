@@ -123,7 +123,9 @@ struct batcher *store_fires_new(struct store *store, const struct store_options 
 {
     return batcher_new(&(struct batcher_options){
         .links = &store->launch,
-        .call = {.statement = STATEMENT_FIRE, .flags = PG_REPEATABLE | PG_WAIT},
+        .call = {.statement = STATEMENT_FIRE,
+                 .flags = PG_REPEATABLE | PG_WAIT,
+                 .deadline_ms = options->reply_timeout_ms},
         .max_items = options->max_batch,
         .build = build,
         .done = done,

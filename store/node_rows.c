@@ -65,8 +65,7 @@ void store_drain_node(struct store *store, const struct id *node, node_row_cb ea
             &params, on_nodes, call);
 }
 
-/* --- clearing away
- * ------------------------------------------------------------------------------------------ */
+/* --- clearing away --------------------------------------------------------------------------- */
 
 struct clear_call {
     cleared_cb on_cleared;

@@ -106,6 +106,11 @@ void pg_params_text_n(struct pg_params *params, const char *text, size_t n)
     add_value(params, PG_TEXT, text, n);
 }
 
+void pg_params_bytes(struct pg_params *params, const void *bytes, size_t n)
+{
+    add_value(params, PG_BYTES, bytes, n);
+}
+
 void pg_params_json(struct pg_params *params, struct json_span json)
 {
     if (json.text == NULL)
@@ -125,6 +130,8 @@ static enum pg_type array_of(enum pg_type element)
     switch (element) {
     case PG_BOOL:
         return PG_BOOL_ARRAY;
+    case PG_BYTES:
+        return PG_BYTES_ARRAY;
     case PG_INT4:
         return PG_INT4_ARRAY;
     case PG_INT8:

@@ -24,6 +24,7 @@
 /* The values are the OIDs of pg_type.dat, which never change. */
 enum pg_type {
     PG_BOOL = 16,
+    PG_BYTES = 17, /* bytea */
     PG_INT8 = 20,
     PG_INT4 = 23,
     PG_TEXT = 25,
@@ -32,6 +33,7 @@ enum pg_type {
     PG_ID = 2950,   /* uuid */
     PG_JSON_ARRAY = 199,
     PG_BOOL_ARRAY = 1000,
+    PG_BYTES_ARRAY = 1001,
     PG_INT4_ARRAY = 1007,
     PG_TEXT_ARRAY = 1009,
     PG_INT8_ARRAY = 1016,
@@ -63,6 +65,7 @@ void pg_params_int8(struct pg_params *params, int64_t value);
 void pg_params_id(struct pg_params *params, const struct id *id); /* NULL: NULL */
 void pg_params_text(struct pg_params *params, const char *text);  /* NULL: NULL */
 void pg_params_text_n(struct pg_params *params, const char *text, size_t n);
+void pg_params_bytes(struct pg_params *params, const void *bytes, size_t n);
 void pg_params_json(struct pg_params *params, struct json_span json); /* text NULL: NULL */
 void pg_params_time(struct pg_params *params, int64_t at_us);         /* since 1970 */
 /* `element` is the type of one element, PG_ID for uuid[]. Arrays have one dimension. */

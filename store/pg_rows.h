@@ -26,7 +26,7 @@ bool pg_rows_null(const struct pg_rows *rows, int row, int column);
 bool pg_rows_bool(const struct pg_rows *rows, int row, int column);
 int64_t pg_rows_int(const struct pg_rows *rows, int row, int column); /* int2, int4, int8 */
 struct id pg_rows_id(const struct pg_rows *rows, int row, int column);
-/* text, varchar, name, or the label of an enum; NUL-terminated. */
+/* text, varchar, name, the label of an enum, or bytea; NUL-terminated. */
 const char *pg_rows_text(const struct pg_rows *rows, int row, int column);
 size_t pg_rows_size(const struct pg_rows *rows, int row, int column); /* bytes of the value */
 struct json_span pg_rows_json(const struct pg_rows *rows, int row,

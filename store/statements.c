@@ -1,5 +1,11 @@
 #include "store/statements.h"
 
+#include "store/logs.h"
+
+/* What a macro stands for, as a piece of SQL. */
+#define TEXT(tokens) #tokens
+#define TEXT_OF(macro) TEXT(macro)
+
 /* The columns of a workflow; workflow_rows.c reads them in this order. The payload is NULL unless
  * $1. */
 #define WORKFLOW_COLUMNS                                                                     \
@@ -238,5 +244,42 @@ const struct pg_statement statements[STATEMENT_COUNT] = {
                    "THEN 'draining' ELSE n.state END WHERE n.id = $1 RETURNING n.*) "
                    "SELECT " NODE_COLUMNS " FROM n",
             .types = {PG_ID},
+        },
+    [STATEMENT_APPEND_LOGS] =
+        {
+            .name = "append_logs",
+            .sql = "SELECT append_logs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            .types = {PG_ID, PG_ID_ARRAY, PG_INT4_ARRAY, PG_INT4_ARRAY, PG_INT8_ARRAY,
+                      PG_INT8_ARRAY, PG_INT4_ARRAY, PG_INT8_ARRAY, PG_INT4_ARRAY, PG_TIME_ARRAY,
+                      PG_BYTES_ARRAY},
+        },
+    [STATEMENT_FIND_LOG] =
+        {
+            .name = "find_log",
+            .sql = "SELECT t.attempt, t.held, t.status IN ('success', 'error', 'canceled') "
+                   "FROM workflows w "
+                   "LEFT JOIN tasks t ON t.workflow_id = w.id AND t.position = $2 "
+                   "WHERE w.id = $1",
+            .types = {PG_ID, PG_INT4},
+        },
+    /* $4 is the offset. The first condition on it is for the index: no row is longer. */
+    [STATEMENT_READ_LOG] =
+        {
+            .name = "read_log",
+            .sql = "SELECT l.start, l.stream, l.content FROM task_logs l "
+                   "WHERE l.workflow_id = $1 AND l.position = $2 AND l.attempt = $3 "
+                   "AND l.start > $4 - " TEXT_OF(
+                       LOG_ROW_BYTES) " "
+                                      "AND l.start + octet_length(l.content) > $4 "
+                                      "ORDER BY l.start LIMIT $5",
+            .types = {PG_ID, PG_INT4, PG_INT4, PG_INT8, PG_INT8},
+        },
+    [STATEMENT_READ_LOG_BACK] =
+        {
+            .name = "read_log_back",
+            .sql = "SELECT l.start, l.stream, l.content FROM task_logs l "
+                   "WHERE l.workflow_id = $1 AND l.position = $2 AND l.attempt = $3 "
+                   "AND l.start < $4 ORDER BY l.start DESC LIMIT $5",
+            .types = {PG_ID, PG_INT4, PG_INT4, PG_INT8, PG_INT8},
         },
 };

@@ -12,6 +12,11 @@
 static void on_state(void *context, struct pg_link *link, bool up, const char *reason)
 {
     struct store *store = context;
+    void (*on_up)(void *) = store->on_up;
+    if (on_up != NULL && store_is_up(store)) {
+        store->on_up = NULL;
+        on_up(store->up_context);
+    }
     if (link != store->engine)
         return;
     if (up)
@@ -66,6 +71,7 @@ struct store *store_open(const struct store_options *options)
     store->launch = open_link(store, options, NULL);
     store->engine = open_link(store, options, NULL);
     store->read = open_link(store, options, NULL);
+    store->logs = open_link(store, options, NULL);
     store->listen = open_link(store, options, channels);
     store->launches = store_launches_new(store, options);
     store->finishes = store_finishes_new(store, options);
@@ -126,19 +132,26 @@ void store_close(struct store *store, void (*on_closed_cb)(void *context), void 
     struct store_closing *closing = mem_new(1, sizeof *closing);
     *closing = (struct store_closing){store, on_closed_cb, context};
     begin_end(store, on_closed, closing);
-    store->links_left = 4;
+    store->links_left = 5;
     store_launches_stop(store);
     store_finishes_stop(store);
     store_fires_stop(store);
     pg_link_close(store->launch, on_link_ended, store);
     pg_link_close(store->engine, on_link_ended, store);
     pg_link_close(store->read, on_link_ended, store);
+    pg_link_close(store->logs, on_link_ended, store);
     pg_link_close(store->listen, on_link_ended, store);
 }
 
 bool store_is_up(const struct store *store)
 {
     return pg_link_stats(store->read)->up && pg_link_stats(store->launch)->up;
+}
+
+void store_await_up(struct store *store, void (*on_up)(void *context), void *context)
+{
+    store->on_up = on_up;
+    store->up_context = context;
 }
 
 int64_t store_up_since_us(const struct store *store)

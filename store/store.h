@@ -1,10 +1,10 @@
 /* The store: this daemon's connections to PostgreSQL, and one call for each SQL function and query.
  *
- * Launches, the engine's calls and reads have connections of their own, so that none waits behind
- * the others; a further one listens for hints. Everything that writes is safe to send twice and is
- * sent again when its connection is lost. Calls answer through a callback on the loop, never before
- * they return. What the engine must act upon (claimed tasks, attempts to stop, …) comes through
- * `on_answer`, whichever call brought it.
+ * Launches, the engine's calls, reads and the output of tasks (logs.h) have connections of their
+ * own, so that none waits behind the others; a further one listens for hints. Everything that
+ * writes is safe to send twice and is sent again when its connection is lost. Calls answer through
+ * a callback on the loop, never before they return. What the engine must act upon (claimed tasks,
+ * attempts to stop, …) comes through `on_answer`, whichever call brought it.
  */
 #pragma once
 
@@ -54,6 +54,8 @@ void store_close(struct store *store, void (*on_closed)(void *context), void *co
 /* Are reads and launches possible now? And since when has the engine's connection worked
  * (monotonic, boot time; 0 when it does not)? */
 bool store_is_up(const struct store *store);
+/* Calls back when store_is_up has become true; one caller, of a store that is not up yet. */
+void store_await_up(struct store *store, void (*on_up)(void *context), void *context);
 int64_t store_up_since_us(const struct store *store);
 const char *store_last_error(const struct store *store);
 /* The database's wall clock, by the offset measured last. */
@@ -197,8 +199,7 @@ void store_list_nodes(struct store *store, int64_t limit, int64_t offset, node_r
 void store_drain_node(struct store *store, const struct id *node, node_row_cb each,
                       store_done_cb on_done, void *context);
 
-/* --- clearing away
- * ------------------------------------------------------------------------------------------ */
+/* --- clearing away --------------------------------------------------------------------------- */
 
 /* `on_cleared` gets how many rows went, at most about `limit`; -1 when it failed. */
 typedef void (*cleared_cb)(void *context, int64_t count);

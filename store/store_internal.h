@@ -10,6 +10,7 @@ struct store {
     struct pg_link *launch; /* launches and fires */
     struct pg_link *engine; /* claims, finishes, cancels, heartbeats */
     struct pg_link *read;
+    struct pg_link *logs; /* output of tasks */
     struct pg_link *listen;
     struct batcher *launches;
     struct batcher *finishes;
@@ -24,6 +25,8 @@ struct store {
     int reserved_launches; /* slots reserved by the batch under way */
     int reserved_finishes;
     int reserved_fires;
+    void (*on_up)(void *context); /* who waits for store_is_up, or NULL */
+    void *up_context;
     int links_left; /* while draining or closing */
     void (*on_ended)(void *context);
     void *ended_context;

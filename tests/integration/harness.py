@@ -28,6 +28,7 @@ DIRECTORD = os.environ.get("DIRECTORD") or ROOT / os.environ.get("BUILD", "build
 # Far longer than anything takes on a busy machine under a sanitizer: only a failure waits for it.
 DEADLINE = 30
 FINAL = ("success", "error", "canceled")
+KILLED_NODES = set()  # by the tests, with kill -9: what their tasks started is nobody's
 SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:")
 
 
@@ -235,7 +236,6 @@ class Daemon:
         self.expected = []
         self.start_of_life = 0  # in the log
         self.checked = 0  # up to here the log was looked at
-        self.killed_nodes = set()
         if definitions:
             self.define(definitions)
 
@@ -261,7 +261,9 @@ class Daemon:
 
     def start(self, *arguments):
         """Starts it and waits until it is ready."""
-        self.spawn(*arguments)
+        return self.spawn(*arguments).await_ready()
+
+    def await_ready(self):
         self.await_log(r'"ready" listen=(\S+)')
         self.address = re.search(r'"ready" listen=(\S+)', self.log(self.start_of_life)).group(1)
         return self
@@ -281,8 +283,8 @@ class Daemon:
         return self.wait_exit()
 
     def kill(self):
-        """kill -9: what its tasks started is nobody's then."""
-        self.killed_nodes.add(self.node)
+        """kill -9."""
+        KILLED_NODES.add(self.node)
         self.send_signal(signal.SIGKILL)
         self.wait_exit()
 
@@ -386,6 +388,11 @@ class Daemon:
             return found["status"] == status and found
         return eventually(look, lambda: f"{status}: {self.workflow(workflow)}")
 
+    def wait_end(self, workflow):
+        """Waits until the workflow has ended, in whatever way."""
+        return eventually(lambda: (found := self.workflow(workflow))["status"] in FINAL and found,
+                          lambda: f"an end: {self.workflow(workflow)}")
+
     def wait_task(self, workflow, key, status):
         return eventually(lambda: (task := self.task(workflow, key))["status"] == status and task,
                           lambda: f"task {key} {status}: {self.workflow(workflow)}")
@@ -409,7 +416,7 @@ class Daemon:
         if self.database is None or not checker.is_migrated(self.database.cursor()):
             return []
         return [pid for (node,) in self.database.sql("SELECT id::text FROM nodes")
-                if node not in self.killed_nodes for pid in processes(f"DIRECTOR_NODE={node}")]
+                if node not in KILLED_NODES for pid in processes(f"DIRECTOR_NODE={node}")]
 
     def check(self, quiet):
         """What must hold after every test; with `quiet`, also that nothing is left to do."""
@@ -441,7 +448,7 @@ class Daemon:
         if self.running():
             self.process.kill()
             self.process.wait()
-        for node in self.killed_nodes:
+        for node in KILLED_NODES:
             for pid in processes(f"DIRECTOR_NODE={node}"):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

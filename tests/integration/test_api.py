@@ -429,7 +429,7 @@ def test_relaunch_takes_an_empty_body(daemon):
     original = daemon.launch("EMPTY")
     assert daemon.post(f"/api/workflows/{original}/relaunch", {}).status == 201
     reply = daemon.post(f"/api/workflows/{original}/relaunch", {"from": "failed"})
-    assert reply.status == 400 and "not supported yet" in reply.json()["error"]
+    assert reply.status == 409 and "is success" in reply.json()["error"]
     assert daemon.post(f"/api/workflows/{original}/relaunch", "{").status == 400
     assert daemon.post(f"/api/workflows/{original}/relaunch", "{}", **{"Content-Type": "text/plain"}).status == 415
 

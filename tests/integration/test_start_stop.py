@@ -90,7 +90,7 @@ def test_uri_that_is_none(make):
 
 def test_newer_tables_than_this_program_knows(start, make, database):
     start("").stop()
-    database.sql("INSERT INTO schema_migrations SELECT (jsonb_populate_record(m, '{\"version\": 9999}')).*"
+    database.sql("INSERT INTO schema_migrations SELECT (jsonb_populate_record(m, '{\"number\": 9999}')).*"
                  " FROM schema_migrations m LIMIT 1")
     assert "9999" in refused(make(""), CONFIG)
 
@@ -351,7 +351,7 @@ def test_private_server_outlives_a_killed_daemon_and_is_used_again(private, stat
     assert server_pid(state) == server
     private.start()
     assert server_pid(state) == server
-    private.wait(workflow)
+    private.wait_end(workflow)
 
 
 def test_both_killed(private, state):
@@ -364,7 +364,7 @@ def test_both_killed(private, state):
     assert (state / "postgresql/postmaster.pid").exists()
     private.start()
     for workflow in launched:
-        private.wait(workflow)
+        private.wait_end(workflow)
 
 
 def test_private_server_that_dies_is_started_again(private, state):

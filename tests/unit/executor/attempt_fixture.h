@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,7 +22,7 @@ static int fds_before;
 static char mark[64]; /* DIRECTOR_TASK_ID=… of this test */
 static const char *environment[4];
 
-static int count_fds(void)
+static inline int count_fds(void)
 {
     int n = 0;
     DIR *folder = opendir("/proc/self/fd");
@@ -31,7 +32,7 @@ static int count_fds(void)
     return n;
 }
 
-static bool carries_mark(const char *pid)
+static inline bool carries_mark(const char *pid)
 {
     static char text[65536];
     char path[300];
@@ -43,7 +44,7 @@ static bool carries_mark(const char *pid)
     return n > 0 && memmem(text, (size_t)n, mark, strlen(mark) + 1);
 }
 
-static int count_marked(void)
+static inline int count_marked(void)
 {
     int n = 0;
     struct dirent *entry;
@@ -55,7 +56,21 @@ static int count_marked(void)
     return n;
 }
 
-static void fixture_set_up(const struct executor_options *options)
+/* The program BUILD/tests/unit/executor/test_X finds the launcher in BUILD. */
+static inline const char *fixture_launcher(void)
+{
+    static char path[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 32);
+    ck_assert_int_gt(n, 0);
+    path[n] = '\0';
+    for (int i = 0; i < 4; i++)
+        *strrchr(path, '/') = '\0';
+    strcat(path, "/directord-exec");
+    ck_assert_msg(access(path, X_OK) == 0, "%s is not built", path);
+    return path;
+}
+
+static inline void fixture_set_up(const struct executor_options *options)
 {
     signal(SIGPIPE, SIG_IGN);
     /* What the library opens once and keeps is not counted. */
@@ -70,12 +85,12 @@ static void fixture_set_up(const struct executor_options *options)
     environment[2] = "DIRECTOR_ATTEMPT=1";
 }
 
-static void note_closed(void *context)
+static inline void note_closed(void *context)
 {
     *(bool *)context = true;
 }
 
-static void fixture_tear_down(void)
+static inline void fixture_tear_down(void)
 {
     bool closed = false;
     executor_close(executor, note_closed, &closed);
@@ -103,7 +118,7 @@ struct run {
     int marked;    /* living processes with the test's mark when on_end came */
 };
 
-static void on_end(struct attempt *attempt, struct attempt_end *end, void *context)
+static inline void on_end(struct attempt *attempt, struct attempt_end *end, void *context)
 {
     struct run *run = context;
     run->ends++;
@@ -116,21 +131,21 @@ static void on_end(struct attempt *attempt, struct attempt_end *end, void *conte
     run->attempt = NULL;
 }
 
-static void run_done(struct run *run)
+static inline void run_done(struct run *run)
 {
     free(run->end.result);
     buffer_done(&run->log);
     *run = (struct run){0};
 }
 
-static void start(struct run *run, const struct attempt_spec *spec)
+static inline void start(struct run *run, const struct attempt_spec *spec)
 {
     *run = (struct run){0};
     run->attempt = executor_start(executor, spec, on_end, run);
     ck_assert_int_eq(run->ends, 0);
 }
 
-static void start_script(struct run *run, const char *script, struct attempt_spec spec)
+static inline void start_script(struct run *run, const char *script, struct attempt_spec spec)
 {
     const char *argv[] = {"/bin/sh", "-c", script, NULL};
     spec.argv = argv;
@@ -138,38 +153,22 @@ static void start_script(struct run *run, const char *script, struct attempt_spe
     start(run, &spec);
 }
 
-static void wait_for(const struct run *run)
+static inline void wait_for(const struct run *run)
 {
     while (run->ends == 0)
         ck_assert_int_ne(uv_run(&loop, UV_RUN_ONCE) + run->ends, 0);
     ck_assert_int_eq(run->ends, 1);
 }
 
-static void run_script(struct run *run, const char *script, struct attempt_spec spec)
+static inline void run_script(struct run *run, const char *script, struct attempt_spec spec)
 {
     start_script(run, script, spec);
     wait_for(run);
 }
 
-static void run_argv(struct run *run, const char *const *argv, const char *cwd)
-{
-    start(run, &(struct attempt_spec){.argv = argv, .envp = environment, .cwd = cwd});
-    wait_for(run);
-}
-
-static void on_output(struct attempt *attempt, enum output_stream stream, const char *text,
-                      size_t size, int64_t at_us, void *context)
-{
-    (void)attempt;
-    (void)stream;
-    (void)text;
-    (void)at_us;
-    ((struct run *)context)->heard += (int64_t)size;
-}
-
 /* Runs the loop until the attempt has printed something: then its traps are set and its children
  * started. */
-static void wait_for_output(const struct run *run)
+static inline void wait_for_output(const struct run *run)
 {
     while (run->attempt && attempt_log(run->attempt)->total == 0)
         uv_run(&loop, UV_RUN_ONCE);

@@ -53,7 +53,7 @@ static void describe(void *context, const struct log_chunk *chunk)
 static void check_chunks(const struct log_ring *ring, const char *wanted)
 {
     struct buffer text = {0};
-    log_ring_each(ring, describe, &text);
+    log_ring_each(ring, 0, describe, &text);
     ck_assert_str_eq(buffer_text(&text), wanted);
     buffer_done(&text);
 }
@@ -102,7 +102,7 @@ START_TEST(fine_alternation_is_bounded)
         char byte = (char)(i % 251);
         log_ring_add(&ring, i % 2 ? OUTPUT_STDERR : OUTPUT_STDOUT, i, &byte, 1);
     }
-    log_ring_each(&ring, check_byte, &kept);
+    log_ring_each(&ring, 0, check_byte, &kept);
     ck_assert_int_eq(kept + log_ring_omitted(&ring), 100000);
     ck_assert_int_ge(kept, 4096 / LOG_BYTES_PER_CHUNK);
     ck_assert_uint_le(ring.capacity, 4096);

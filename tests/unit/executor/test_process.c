@@ -1,4 +1,4 @@
-/* Real processes on a real loop, started plainly. */
+/* Real processes on a real loop, started plainly, and in control groups of their own. */
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -6,6 +6,23 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "tests/unit/executor/attempt_fixture.h"
+#include "tests/unit/executor/cgroup_fixture.h"
+
+static void run_argv(struct run *run, const char *const *argv, const char *cwd)
+{
+    start(run, &(struct attempt_spec){.argv = argv, .envp = environment, .cwd = cwd});
+    wait_for(run);
+}
+
+static void on_output(struct attempt *attempt, enum output_stream stream, const char *text,
+                      size_t size, int64_t at_us, void *context)
+{
+    (void)attempt;
+    (void)stream;
+    (void)text;
+    (void)at_us;
+    ((struct run *)context)->heard += (int64_t)size;
+}
 
 /* --- ends ----------------------------------------------------------------------------------------
  */
@@ -276,8 +293,7 @@ START_TEST(input_may_be_refused)
 }
 END_TEST
 
-/* --- output
- * --------------------------------------------------------------------------------------- */
+/* --- output ---------------------------------------------------------------------------------- */
 
 START_TEST(huge_output_is_bounded)
 {
@@ -338,8 +354,7 @@ START_TEST(endless_output_starves_nobody)
 }
 END_TEST
 
-/* --- what is left behind
- * -------------------------------------------------------------------------- */
+/* --- what is left behind --------------------------------------------------------------------- */
 
 /* Each script ends at once with exit status 0 and leaves something that would live for long and
  * holds the pipes. */
@@ -481,8 +496,7 @@ START_TEST(what_cannot_be_killed_ends_by_deadline)
 }
 END_TEST
 
-/* --- stopping
- * ------------------------------------------------------------------------------------- */
+/* --- stopping -------------------------------------------------------------------------------- */
 
 START_TEST(stop_before_the_start_starts_nothing)
 {
@@ -517,7 +531,8 @@ START_TEST(stops)
          "done'; :",
          5000, 15, -1, 200, 2000, "ready\nbye\n"},
         /* A helper in another session is told, too, and once. */
-        {"(setsid sh -c 'trap \"echo bye\" TERM; echo ready; sleep 0.3; sleep 0.2' &) ; sleep 100",
+        {"(setsid sh -c 'trap \"\" TERM; sleep 0.4 & trap \"echo bye\" TERM; echo ready; wait; "
+         "wait' &) ; sleep 100",
          5000, 15, -1, 100, 2000, "ready\nbye\n"},
         {"(setsid sh -c 'trap \"\" TERM; echo ready; sleep 100' &) ; sleep 100", 200, 15, -1, 200,
          1500, "ready\n"},
@@ -591,8 +606,7 @@ START_TEST(closing_ends_all)
 }
 END_TEST
 
-/* --- many
- * ----------------------------------------------------------------------------------------- */
+/* --- many ------------------------------------------------------------------------------------ */
 
 static int ended, succeeded;
 
@@ -633,16 +647,60 @@ START_TEST(many_noops)
 }
 END_TEST
 
+/* --- in control groups ------------------------------------------------------------------------ */
+
+static const char *delegated;
+static struct cgroup_tree tree;
+
+static void set_up_cgroups(void)
+{
+    delegated = cgroup_fixture_make();
+    if (delegated)
+        ck_assert_int_eq(cgroup_tree_open(delegated, &tree, NULL), 0);
+    fixture_set_up(&(struct executor_options){
+        .kill_wait_ms = 1000, .cgroups = &tree, .launcher = fixture_launcher()});
+}
+
+static void tear_down_cgroups(void)
+{
+    fixture_tear_down();
+    if (delegated)
+        ck_assert(cgroup_fixture_remove(delegated)); /* each attempt has removed its own */
+    cgroup_tree_done(&tree);
+}
+
+/* Nothing tells whose they are, but where they are. */
+START_TEST(nobody_escapes_a_group)
+{
+    static const char *const scripts[] = {
+        "(env -i setsid sleep 100 &) ; echo ready; exit 0",
+        "(env -i setsid sh -c 'trap \"\" TERM; sleep 100' &) ; echo ready; sleep 100",
+    };
+    for (size_t i = 0; delegated && i < sizeof scripts / sizeof *scripts; i++) {
+        struct run run;
+        start_script(&run, scripts[i], (struct attempt_spec){.grace_ms = 100});
+        char *group = mem_format("%s/%s.1", tree.tasks, strchr(mark, '=') + 1);
+        wait_for_output(&run);
+        if (run.attempt)
+            attempt_stop(run.attempt, STOP_CANCELED);
+        wait_for(&run);
+        ck_assert_int_gt(run.end.cpu_us, 0);
+        ck_assert(!run.end.left_behind);
+        ck_assert(!cgroup_is_populated(group));
+        run_done(&run);
+        free(group);
+    }
+}
+END_TEST
+
 static void set_up(void)
 {
     fixture_set_up(&(struct executor_options){.kill_wait_ms = 1000});
 }
 
-int main(void)
+/* What holds for attempts however they are started. */
+static void add_common_tests(TCase *tcase)
 {
-    Suite *suite = suite_create("process");
-    TCase *tcase = tcase_create("process");
-    tcase_add_checked_fixture(tcase, set_up, fixture_tear_down);
     tcase_set_timeout(tcase, 30);
     tcase_add_test(tcase, ends);
     tcase_add_test(tcase, cannot_run);
@@ -651,20 +709,33 @@ int main(void)
     tcase_add_test(tcase, path_of_the_task_is_searched);
     tcase_add_test(tcase, input_is_given_and_result_taken);
     tcase_add_test(tcase, input_may_be_refused);
-    tcase_add_test(tcase, huge_output_is_bounded);
     tcase_add_test(tcase, output_of_an_instant_is_kept);
-    tcase_add_test(tcase, endless_output_starves_nobody);
     tcase_add_test(tcase, nothing_is_left);
     tcase_add_test(tcase, others_are_left_alone);
-    tcase_add_test(tcase, the_escaped_delays_nothing);
-    tcase_add_test(tcase, ignored_children_are_left_alone);
-    tcase_add_test(tcase, what_cannot_be_killed_ends_by_deadline);
     tcase_add_test(tcase, stop_before_the_start_starts_nothing);
     tcase_add_test(tcase, stops);
     tcase_add_test(tcase, kill_does_not_wait_for_the_grace);
-    tcase_add_test(tcase, closing_ends_all);
-    tcase_add_test(tcase, many_processes);
-    tcase_add_test(tcase, many_noops);
-    suite_add_tcase(suite, tcase);
+}
+
+int main(void)
+{
+    Suite *suite = suite_create("process");
+    TCase *plain = tcase_create("plain");
+    TCase *grouped = tcase_create("in control groups");
+    tcase_add_checked_fixture(plain, set_up, fixture_tear_down);
+    add_common_tests(plain);
+    tcase_add_test(plain, huge_output_is_bounded);
+    tcase_add_test(plain, endless_output_starves_nobody);
+    tcase_add_test(plain, the_escaped_delays_nothing);
+    tcase_add_test(plain, ignored_children_are_left_alone);
+    tcase_add_test(plain, what_cannot_be_killed_ends_by_deadline);
+    tcase_add_test(plain, closing_ends_all);
+    tcase_add_test(plain, many_processes);
+    tcase_add_test(plain, many_noops);
+    suite_add_tcase(suite, plain);
+    tcase_add_checked_fixture(grouped, set_up_cgroups, tear_down_cgroups);
+    add_common_tests(grouped);
+    tcase_add_test(grouped, nobody_escapes_a_group);
+    suite_add_tcase(suite, grouped);
     return unit_run(suite);
 }

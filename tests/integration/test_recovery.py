@@ -1,0 +1,327 @@
+"""The world breaks around the daemon; nothing acknowledged is lost, nothing runs twice, nothing is stuck."""
+
+import http.client
+import random
+import signal
+import threading
+import time
+
+import pytest
+
+import checker
+import harness
+from harness import alive, eventually
+
+# Each attempt leaves a line in a file when it starts; O_APPEND keeps the lines whole.
+DEFINITIONS = r"""
+tasks:
+  RUN: {script: 'echo "$DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT" >> "$FILE"; sleep "${FOR:-0}"'}
+  LONG: {script: 'echo "$DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT" >> "$FILE"; echo $$ >> "$FILE.pids"; sleep 60'}
+test.CHAIN: {tasks: [RUN, {B: {task: RUN}}, {C: {task: RUN}}]}
+test.DIAMOND: {tasks: [RUN, {G: {type: group, tasks: [{B: {task: RUN}}, {C: {task: RUN}}]}}, {D: {task: RUN}}]}
+test.SLOW: {tasks: [{A: {task: RUN, env: {FOR: "1"}}}, {B: {task: RUN}}]}
+test.LONG: {tasks: [LONG, {B: {task: RUN}}]}
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "executions"
+
+
+@pytest.fixture
+def rig(make, database, file):
+    """Makes daemons whose tasks write to `file`; in the end every oracle is asked."""
+
+    def make_daemon(**settings):
+        return make(DEFINITIONS, task_env_FILE=file, **settings)
+
+    yield make_daemon
+    database.close()
+    connection = database.server.connect(database.name)
+    lines = file.read_text().splitlines() if file.exists() else []
+    problems = checker.check(connection, quiet=True) + checker.check_executions(connection, lines)
+    connection.close()
+    assert problems == []
+
+
+class Storm:
+    """Clients that launch without a pause, and remember what was acknowledged."""
+
+    def __init__(self, *daemons, clients=4):
+        self.daemons = daemons
+        self.acknowledged = []
+        self.refused = 0
+        self.wrong = []
+        self.over = threading.Event()
+        self.threads = [threading.Thread(target=self.work, args=(n,)) for n in range(clients)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *failure):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+    def work(self, number):
+        daemon = self.daemons[number % len(self.daemons)]
+        while not self.over.is_set():
+            body = {"project": "test", "name": random.choice(["CHAIN", "DIAMOND"]), "payload": {"n": number}}
+            try:
+                reply = daemon.post("/api/workflows", body)
+            except (OSError, http.client.HTTPException):
+                time.sleep(0.02)  # no daemon there just now
+                continue
+            if reply.status == 201:
+                self.acknowledged.append(reply.json()["id"])
+                time.sleep(0.02)  # each launch is four processes to come
+            elif reply.status == 503:
+                assert int(reply.headers["Retry-After"]) > 0
+                self.refused += 1
+                time.sleep(0.02)
+            else:
+                self.wrong.append(reply)
+
+    def check(self, database, statuses=("success",)):
+        """All that was acknowledged is there and ends like this."""
+        assert self.acknowledged and not self.wrong, self.wrong
+        ids = list(set(self.acknowledged))
+        assert len(ids) == len(self.acknowledged)
+        connection = database.server.connect(database.name)
+        assert checker.check_acknowledged(connection, ids) == []
+        connection.close()
+        unfinished = "SELECT count(*) FROM workflows WHERE finished IS NULL"
+        eventually(lambda: database.value(unfinished) == 0,
+                   lambda: f"{database.value(unfinished)} unfinished, e.g. "
+                           f"{database.sql('SELECT * FROM tasks WHERE finished IS NULL LIMIT 3')}", 60)
+        found = {row[0] for row in database.sql("SELECT DISTINCT status::text FROM workflows")}
+        assert found <= set(statuses), found
+
+
+# --- the daemon dies ---------------------------------------------------------------------------
+
+
+def test_killed_under_load(rig, database):
+    """Three times, at any moment, while clients launch."""
+    daemon = rig(listen=f"127.0.0.1:{harness.free_port()}").start()
+    checker.install_audit(database.server.connect(database.name))
+    with Storm(daemon) as storm:
+        for _ in range(3):
+            time.sleep(random.uniform(0.3, 0.8))
+            node = database.value("SELECT id::text FROM nodes WHERE state = 'active'")
+            harness.KILLED_NODES.add(node)
+            daemon.send_signal(signal.SIGKILL)
+            daemon.wait_exit()
+            daemon.start()
+        time.sleep(0.3)
+    storm.check(database, ("success", "error"))
+    lost = database.sql("SELECT DISTINCT reason FROM workflows WHERE status = 'error'")
+    assert lost in ([], [("node_lost",)])
+
+
+def test_killed_with_a_long_task(rig, file, database):
+    """The next life does not wait for the lease, and ends what the former one had started."""
+    daemon = rig().start()
+    workflow = daemon.launch("LONG")
+    pids = eventually(lambda: read_pids(file), "the task runs")
+    daemon.kill()
+    daemon.start()
+    found = daemon.wait(workflow, "error")
+    assert [(task["status"], task["reason"]) for task in found["tasks"]] == [
+        ("error", "node_lost"), ("canceled", "upstream_failed")]
+    assert found["reason"] == "node_lost"
+    eventually(lambda: not any(alive(pid) for pid in pids), "the former life's processes are gone")
+
+
+def read_pids(file):
+    path = file.with_name(file.name + ".pids")
+    return [int(pid) for pid in path.read_text().split()] if path.exists() else []
+
+
+# --- PostgreSQL goes away ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["stopped", "crashed"])
+def test_postgresql_away_for_three_seconds(rig, database, file, how):
+    """Tasks run on, their results are kept; clients get 503 at once; all goes on by itself."""
+    daemon = rig().start()
+    running = [daemon.launch("SLOW") for _ in range(4)]
+    for workflow in running:
+        daemon.wait_task(workflow, "A", "progress")
+    database.server.stop(how)
+    try:
+        eventually(lambda: daemon.get("/api/health").status == 503, "it has noticed")
+        for method, path in (("POST", "/api/workflows"), ("GET", "/api/workflows"), ("GET", f"/api/workflows/{running[0]}"),
+                             ("POST", f"/api/workflows/{running[0]}/cancel"), ("GET", "/api/definitions")):
+            begin = time.monotonic()
+            reply = daemon.request(method, path, {"project": "test", "name": "CHAIN", "payload": {}} if method == "POST" else None)
+            assert reply.status == 503 and int(reply.headers["Retry-After"]) > 0, (method, path, reply)
+            assert time.monotonic() - begin < 3
+        assert daemon.get("/api/ping").status == 200
+        time.sleep(3)
+        assert daemon.running()
+    finally:
+        database.server.start()
+    eventually(lambda: daemon.get("/api/health").status == 200, "healthy")
+    for workflow in running:
+        assert [task["attempt"] for task in daemon.wait(workflow)["tasks"]] == [1, 1]
+    daemon.run("CHAIN")
+
+
+def test_postgresql_restarts_under_load(rig, database):
+    daemon = rig().start()
+    with Storm(daemon) as storm:
+        for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGINT):
+            time.sleep(0.5)
+            database.server.stop(how)
+            database.server.start()
+        count = len(storm.acknowledged)
+        eventually(lambda: len(storm.acknowledged) > count + 10, "launches again")
+    storm.check(database)
+
+
+def test_sessions_that_are_ended_under_load(rig, database):
+    """pg_terminate_backend on any of the daemon's sessions, every 50 ms."""
+    daemon = rig().start()
+    checker.install_audit(database.server.connect(database.name))
+    with Storm(daemon) as storm:
+        end = time.monotonic() + 4
+        killed = 0
+        while time.monotonic() < end:
+            killed += len(database.sql(
+                "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'directord' ORDER BY random() LIMIT 1) s"))
+            time.sleep(0.05)
+        count = len(storm.acknowledged)
+        eventually(lambda: len(storm.acknowledged) > count + 10, "launches again")
+    assert killed > 20
+    storm.check(database)
+
+
+def test_cancel_of_statements_under_load(rig, database):
+    """pg_cancel_backend: the statement fails, the session lives."""
+    daemon = rig().start()
+    with Storm(daemon) as storm:
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            database.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                         " AND application_name = 'directord' AND state = 'active'")
+            time.sleep(0.01)
+    storm.check(database)
+
+
+def test_locks_of_others_hold_up_and_do_no_harm(rig, database):
+    """Somebody locks the tables for a second in psql."""
+    daemon = rig().start()
+    with Storm(daemon) as storm:
+        time.sleep(0.3)
+        with database.server.connect(database.name) as other, other.cursor() as cursor:
+            cursor.execute("LOCK TABLE workflows, tasks IN EXCLUSIVE MODE")
+            time.sleep(1)
+        other.close()
+        time.sleep(0.3)
+    storm.check(database)
+
+
+# --- several daemons ---------------------------------------------------------------------------
+
+
+def test_two_daemons_share_the_work(rig, database):
+    """Started at once on an empty database: it is migrated once, and each task runs on one of them."""
+    daemons = [rig(concurrency=2), rig(concurrency=2)]
+    for daemon in daemons:
+        daemon.spawn()
+    for daemon in daemons:
+        daemon.await_ready()
+    numbers = [row[0] for row in database.sql("SELECT number FROM schema_migrations ORDER BY 1")]
+    assert numbers == sorted(set(numbers)) and numbers
+    with Storm(*daemons) as storm:
+        eventually(lambda: len(storm.acknowledged) > 100, "a hundred launches")
+    storm.check(database)
+    shares = database.sql("SELECT node_id, count(*) FROM tasks GROUP BY 1")
+    assert len(shares) == 2 and min(share for _, share in shares) > 10
+
+
+def test_other_daemon_takes_over(rig, database, file):
+    """A node that is killed is declared dead after its lease; what it held is lost, the rest goes on elsewhere."""
+    first = rig(heartbeat="200ms", lease="1s", concurrency=1).start()
+    lost = first.launch("LONG")
+    eventually(lambda: read_pids(file), "the task runs")
+    waiting = first.launch("CHAIN")
+    first.kill()
+    second = rig(heartbeat="200ms", lease="1s").start()
+    second.wait(waiting)
+    assert second.wait(lost, "error")["reason"] == "node_lost"
+
+
+def test_frozen_daemon_is_fenced(rig, database, file):
+    """While it sleeps it is declared dead; awake again it stops what it ran, and begins a new life."""
+    frozen = rig(heartbeat="200ms", lease="1s").start()
+    frozen.expect_errors("has declared this node dead")
+    node = frozen.node
+    workflow = frozen.launch("LONG")
+    pids = eventually(lambda: read_pids(file), "the task runs")
+    frozen.send_signal(signal.SIGSTOP)
+    other = rig(heartbeat="200ms", lease="1s").start()
+    try:
+        assert other.wait(workflow, "error")["reason"] == "node_lost"
+    finally:
+        frozen.send_signal(signal.SIGCONT)
+    eventually(lambda: not any(alive(pid) for pid in pids), "the task is stopped")
+    eventually(lambda: frozen.node != node, "a new life")
+    assert frozen.workflow(workflow)["tasks"][0]["reason"] == "node_lost"
+    other.stop()
+    frozen.run("CHAIN")
+
+
+def test_slow_daemon_is_not_declared_dead(rig, database):
+    """A pause that is shorter than the lease is nobody's business."""
+    slow, other = rig(heartbeat="200ms", lease="5s").start(), rig(heartbeat="200ms", lease="5s").start()
+    workflow = slow.launch("SLOW")
+    slow.send_signal(signal.SIGSTOP)
+    time.sleep(1)
+    slow.send_signal(signal.SIGCONT)
+    other.wait(workflow)
+    assert database.sql("SELECT state FROM nodes") == [("active",), ("active",)]
+
+
+# --- bad luck with single rows -----------------------------------------------------------------
+
+
+def test_one_bad_launch_does_not_harm_those_beside_it(rig, database):
+    """A batch in which the database refuses one item goes through without it."""
+    daemon = rig().start()
+    database.sql("""ALTER TABLE workflows ADD CONSTRAINT bad CHECK (payload ->> 'bad' IS NULL)""")
+    daemon.expect_errors("a request failed in the database")
+    statuses = {}
+
+    def launch(n):
+        body = {"project": "test", "name": "CHAIN", "payload": {"bad": 1} if n % 10 == 0 else {}}
+        statuses[n] = daemon.post("/api/workflows", body).status
+
+    threads = [threading.Thread(target=launch, args=(n,)) for n in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all((status == 201) == (n % 10 != 0) for n, status in statuses.items()), statuses
+    database.sql("ALTER TABLE workflows DROP CONSTRAINT bad")
+    eventually(lambda: database.value("SELECT count(*) FROM workflows WHERE status = 'success'") == 36, "the others end")
+
+
+def test_table_that_is_gone_for_a_moment(rig, database):
+    """Never an exit on an SQL error."""
+    daemon = rig().start()
+    daemon.run("CHAIN")
+    daemon.expect_errors(".")
+    database.sql("ALTER TABLE tasks RENAME TO away")
+    assert daemon.post("/api/workflows", {"project": "test", "name": "CHAIN", "payload": {}}).status in (500, 503)
+    assert daemon.get("/api/ping").status == 200
+    time.sleep(1.5)
+    assert daemon.running()
+    database.sql("ALTER TABLE away RENAME TO tasks")
+    daemon.run("CHAIN")
+    assert 0
