@@ -17,6 +17,7 @@ static const struct route routes[] = {
     {METHOD_GET, "/api/workflows/<id>", workflows_get},
     {METHOD_POST, "/api/workflows/<id>/relaunch", workflows_relaunch},
     {METHOD_POST, "/api/workflows/<id>/cancel", workflows_cancel},
+    {METHOD_GET, "/api/workflows/<id>/tasks/<task>/log", logs_get},
     {METHOD_GET, "/api/definitions", definitions_list},
     {METHOD_GET, "/api/definitions/<fullname>", definitions_get},
     {METHOD_GET, "/api/nodes", nodes_list},

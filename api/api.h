@@ -17,6 +17,8 @@ struct api {
     struct timetable *timetable;
     int workflows_per_page;
     int max_waiting_launches;
+    uv_loop_t *loop;
+    int log_followers; /* streams under way */
     const char *database_error; /* why there is no store yet */
 };
 
@@ -34,6 +36,7 @@ void api_failed(struct http_request *request, const struct pg_failure *failure);
 void definitions_list(struct http_request *request);
 void definitions_get(struct http_request *request);
 void health_get(struct http_request *request);
+void logs_get(struct http_request *request);
 void nodes_drain(struct http_request *request);
 void nodes_list(struct http_request *request);
 void ping_get(struct http_request *request);

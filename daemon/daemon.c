@@ -597,6 +597,7 @@ enum exit_status daemon_run(struct settings *settings, const char *config)
     daemon->settings = settings;
     daemon->config = config;
     daemon->state_dir.lock_fd = -1;
+    daemon->api.loop = &daemon->loop;
     daemon->api.workflows_per_page = settings->workflows_per_page;
     daemon->api.max_waiting_launches = settings->max_waiting_launches;
     log_info("starting", log_text("version", DIRECTORD_VERSION));

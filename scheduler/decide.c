@@ -73,6 +73,14 @@ static int caught_up(const struct pass *pass, int live)
     return 0;
 }
 
+/* How many of the first instants of a longer past are collapsed: those which could run are left to
+ * the next pass. Where ten seconds are more than one pass can hold, the newest of them count. */
+static int first_left(const struct pass *pass)
+{
+    int live = first_live(pass);
+    return (live > DECIDE_MAX_CATCHUP ? live : pass->count) - DECIDE_MAX_CATCHUP;
+}
+
 /* Index of the first instant that runs: all behind it do, too. */
 static int first_run(const struct pass *pass)
 {
@@ -114,8 +122,7 @@ bool decide_fires(const struct definition_schedule *schedule, const struct decid
     collect(&pass);
     if (pass.count == 0)
         return false;
-    /* Of a longer past the newest are left to the next pass, which may run them. */
-    int end = pass.more ? pass.count - DECIDE_MAX_CATCHUP : pass.count;
+    int end = pass.more ? first_left(&pass) : pass.count;
     int run = pass.more ? end : first_run(&pass);
     *decision =
         (struct decision){.fires = mem_new((size_t)(end - run) + 2, sizeof *decision->fires),

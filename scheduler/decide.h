@@ -18,8 +18,8 @@
 #define DECIDE_LIVE_US INT64_C(10000000)
 /* Missed fires that `catchup: all` runs. */
 #define DECIDE_MAX_CATCHUP 500
-/* Instants looked at in one pass, well under ten milliseconds of work; of a longer past all but the
- * newest DECIDE_MAX_CATCHUP of them are collapsed, and the next pass goes on. */
+/* Instants looked at in one pass, some milliseconds of work; of a longer past the oldest are
+ * collapsed, and the next pass goes on. */
 #define DECIDE_MAX_INSTANTS 10000
 
 /* A schedule's place in time; all in microseconds. */

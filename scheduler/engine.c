@@ -33,7 +33,6 @@ static int free_slots(const struct engine *engine)
 struct claim {
     struct engine *engine;
     int slots;
-    int running; /* before */
 };
 
 static void on_claimed(void *context, const struct pg_failure *failure)
@@ -41,7 +40,7 @@ static void on_claimed(void *context, const struct pg_failure *failure)
     struct claim *claim = context;
     struct engine *engine = claim->engine;
     engine->claiming = false;
-    engine->backlog = failure == NULL && engine->running - claim->running >= claim->slots;
+    engine->backlog = failure == NULL && engine->taken >= claim->slots;
     free(claim);
     engine_claim(engine);
 }
@@ -53,7 +52,7 @@ void engine_claim(struct engine *engine)
         !(engine->ready || engine->backlog))
         return;
     struct claim *claim = mem_new(1, sizeof *claim);
-    *claim = (struct claim){engine, slots, engine->running};
+    *claim = (struct claim){engine, slots};
     engine->claiming = true;
     engine->ready = false;
     engine->reserved += slots;
@@ -67,9 +66,25 @@ static void on_poll(uv_timer_t *timer)
     engine_claim(engine);
 }
 
-void engine_claim_soon(struct engine *engine, int delay_ms)
+static void on_again(uv_timer_t *timer)
 {
-    uv_timer_start(&engine->again, on_poll, (uint64_t)delay_ms, 0);
+    struct engine *engine = timer->data;
+    engine->ready = engine->ready || engine->skipped;
+    engine->skipped = false;
+    engine_claim(engine);
+}
+
+void engine_claim_soon(struct engine *engine)
+{
+    uv_timer_start(&engine->again, on_again, 0, 0);
+}
+
+/* Somebody else holds workflows whose tasks are due: they are asked for again, but not in a tight
+ * loop. */
+static void on_skipped(struct engine *engine)
+{
+    engine->skipped = true;
+    uv_timer_start(&engine->again, on_again, AGAIN_MS, 0);
 }
 
 static void on_hint(void *context)
@@ -94,8 +109,9 @@ static void on_release(void *context, int count)
 {
     struct engine *engine = context;
     engine->reserved -= count;
-    if (engine->ready || engine->backlog)
-        engine_claim_soon(engine, 0);
+    engine->taken = 0; /* the call's answers come right behind */
+    if (!engine->claiming && (engine->ready || engine->backlog)) /* a claim asks again itself */
+        engine_claim_soon(engine);
 }
 
 static void on_hint_due(uv_timer_t *timer)
@@ -159,6 +175,7 @@ static void on_claimed_task(struct engine *engine, const struct answer *answer)
         return; /* a repeated batch names it again */
     if (!node_lease_holds(engine))
         return; /* we slept: it may be another's by now; if not, the heartbeat gives it back */
+    engine->taken++;
     run_begin(engine, answer);
     if (engine->early_count > 0 && stopped_early(engine, answer))
         run_stop(run_find(engine, &answer->workflow, answer->position, answer->attempt),
@@ -179,7 +196,7 @@ static void on_left(struct engine *engine)
     engine->ready = true;
     if (!any_queue || free_slots(engine) == 0 || !engine_accepts(engine))
         hint_others(engine);
-    engine_claim_soon(engine, 0);
+    engine_claim_soon(engine);
 }
 
 static void on_later(struct engine *engine, const struct answer *answer)
@@ -234,7 +251,7 @@ static void on_answer(void *context, const struct answer *answer)
         engine_drain(engine);
         break;
     case ANSWER_SKIPPED:
-        engine_claim_soon(engine, AGAIN_MS);
+        on_skipped(engine);
         break;
     case ANSWER_DEAD:
         on_dead(engine, answer);

@@ -30,8 +30,10 @@ struct engine {
     struct run *runs;
     int running;  /* slots taken: runs */
     int reserved; /* slots that calls under way may fill */
+    int taken;    /* tasks claimed by the call that is answered just now */
     bool claiming;
     bool backlog; /* the last claim came back full */
+    bool skipped; /* a claim left out workflows that were locked */
     bool ready;   /* something was left unclaimed by another call */
     bool started;
     bool stopping;
@@ -65,7 +67,7 @@ bool engine_accepts(const struct engine *engine);
 /* Claims if there is room and a reason. */
 void engine_claim(struct engine *engine);
 /* The same once the callback under way, and all that it brings, is over. */
-void engine_claim_soon(struct engine *engine, int delay_ms);
+void engine_claim_soon(struct engine *engine);
 void engine_check_stopped(struct engine *engine);
 
 /* A claimed task begins. */

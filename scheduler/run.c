@@ -229,7 +229,7 @@ static void on_committed(struct store_finish *finish)
     free(run->result);
     free(run);
     if (engine->ready || engine->backlog)
-        engine_claim_soon(engine, 0);
+        engine_claim_soon(engine);
     engine_check_stopped(engine);
 }
 

@@ -113,12 +113,11 @@ static void report_in(struct watcher *watcher, uint64_t delay_ms)
     uv_timer_start(&watcher->settle, on_settled, delay_ms, 0);
 }
 
-/* Definition files, and the hidden link that is swapped where a directory is mounted as a whole
- * (`..data`). */
+/* Definition files, and the link `..data` that is swapped where a volume is mounted. */
 static bool concerns_us(const char *name)
 {
     const char *dot = strrchr(name, '.');
-    if (strncmp(name, "..", 2) == 0)
+    if (strcmp(name, "..data") == 0)
         return true;
     return *name != '.' && dot != NULL && (strcmp(dot, ".yml") == 0 || strcmp(dot, ".yaml") == 0);
 }

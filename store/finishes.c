@@ -1,5 +1,7 @@
 /* Ends of attempts: a batch of them is one call of finish(). */
 #include "base/log.h"
+#include "store/replay.h"
+#include "store/spool.h"
 #include "store/store_internal.h"
 
 /* Appends one column of the batch. */
@@ -39,6 +41,13 @@ static void build(void *context, const struct batch_item *items, int n, struct p
     build_columns(items, params);
 }
 
+/* Nobody waits for what an earlier daemon left. */
+static void end(struct store_finish *finish)
+{
+    if (finish->on_done != NULL)
+        finish->on_done(finish);
+}
+
 static void done(void *context, struct batch_item *items, int n, const struct pg_rows *rows)
 {
     struct store *store = context;
@@ -47,9 +56,11 @@ static void done(void *context, struct batch_item *items, int n, const struct pg
     for (struct batch_item *item = items, *next; item != NULL; item = next) {
         struct store_finish *finish = (struct store_finish *)item;
         next = item->next;
-        finish->on_done(finish);
+        spool_release(store->spool, finish);
+        end(finish);
     }
     answer_each(rows, store_answer, store);
+    replay_go_on(store);
 }
 
 static const char refused_text[] =
@@ -57,29 +68,33 @@ static const char refused_text[] =
 
 /* The attempt must not stay `progress` for ever. A result that the database refuses (only a bound
  * that it and the daemon see differently can bring that about) is replaced by the reason; anything
- * else is tried again later. */
+ * else is tried again later, unless it is of an earlier daemon: that one's attempts end as lost. */
 static void failed(void *context, struct batch_item *item, const struct pg_failure *failure)
 {
     struct store *store = context;
     struct store_finish *finish = (struct store_finish *)item;
     store_release(store, &store->reserved_finishes);
     if (failure->class == PG_AWAY) { /* the store closes */
-        finish->on_done(finish);
+        end(finish);
         return;
     }
     char id[ID_TEXT_SIZE];
     struct id task = id_task(&finish->workflow, finish->position);
     id_format(&task, id);
-    log_error("the end of an attempt was refused; sending it again", log_text("task", id),
+    log_error("the end of an attempt was refused", log_text("task", id),
               log_text("error", failure->text), log_text("sqlstate", failure->sqlstate));
     if (failure->class == PG_DATA && finish->result.text != refused_text) {
         finish->success = false;
         finish->retryable = false;
         finish->reason = "bad_result";
         finish->result = (struct json_span){refused_text, sizeof refused_text - 1};
+        store_finish_again(store, finish);
+    } else if (store->replay != NULL) {
+        replay_refuse(store, finish);
+    } else {
+        item->next = store->stuck;
+        store->stuck = item;
     }
-    item->next = store->stuck;
-    store->stuck = item;
 }
 
 void store_finishes_again(struct store *store)
@@ -88,7 +103,7 @@ void store_finishes_again(struct store *store)
     store->stuck = NULL;
     while (item != NULL) {
         struct batch_item *next = item->next;
-        batcher_add(store->finishes, item);
+        store_finish_again(store, (struct store_finish *)item);
         item = next;
     }
 }
@@ -106,10 +121,17 @@ struct batcher *store_finishes_new(struct store *store, const struct store_optio
     });
 }
 
-void store_finish(struct store *store, struct store_finish *finish)
+void store_finish_again(struct store *store, struct store_finish *finish)
 {
     finish->item.bytes = 96 + finish->result.size;
     batcher_add(store->finishes, &finish->item);
+}
+
+void store_finish(struct store *store, struct store_finish *finish)
+{
+    finish->node = store->node;
+    spool_hold(store->spool, finish);
+    store_finish_again(store, finish);
 }
 
 void store_finishes_stop(struct store *store)

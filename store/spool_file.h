@@ -28,7 +28,7 @@ int spool_file_write(struct spool_file *file, int64_t size, struct buffer *recor
 /* Ends of attempts of one node, in their order. Their texts lie in `bytes`. */
 struct spool_chunk {
     struct store_finish *finishes;
-    int count; /* 0: there are no more */
+    int count;  /* 0: there are no more */
     size_t cut; /* at the end: bytes of a last record that was not written whole */
     struct buffer bytes;
 };

@@ -6,6 +6,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "store/replay.h"
+#include "store/spool.h"
 
 /* --- links ----------------------------------------------------------------------------------- */
 
@@ -23,6 +25,9 @@ static void on_state(void *context, struct pg_link *link, bool up, const char *r
         log_info("database connected");
     else
         log_warning("database away; trying again until it is back", log_text("error", reason));
+    spool_set_away(store->spool, !up);
+    if (up && store->events.on_up != NULL)
+        store->events.on_up(store->events.context);
 }
 
 static void on_notify(void *context, const char *channel, const char *payload)
@@ -73,6 +78,9 @@ struct store *store_open(const struct store_options *options)
     store->read = open_link(store, options, NULL);
     store->logs = open_link(store, options, NULL);
     store->listen = open_link(store, options, channels);
+    store->spool = spool_new(&(struct spool_options){.loop = options->loop,
+                                                     .path = options->spool_path,
+                                                     .max_bytes = options->max_spool});
     store->launches = store_launches_new(store, options);
     store->finishes = store_finishes_new(store, options);
     store->fires = store_fires_new(store, options);
@@ -115,23 +123,31 @@ struct store_closing {
     void *context;
 };
 
-static void on_closed(void *context)
+static void on_spool_closed(void *context)
 {
     struct store_closing *closing = context;
     struct store *store = closing->store;
     batcher_free(store->launches);
     batcher_free(store->finishes);
     batcher_free(store->fires);
+    replay_free(store->replay);
     free(store);
     closing->on_closed(closing->context);
     free(closing);
 }
 
-void store_close(struct store *store, void (*on_closed_cb)(void *context), void *context)
+static void on_links_closed(void *context)
 {
-    struct store_closing *closing = mem_new(1, sizeof *closing);
-    *closing = (struct store_closing){store, on_closed_cb, context};
-    begin_end(store, on_closed, closing);
+    struct store_closing *closing = context;
+    spool_close(closing->store->spool, on_spool_closed, closing);
+}
+
+/* What the database has not taken is on the disk now. */
+static void on_spool_flushed(void *context)
+{
+    struct store_closing *closing = context;
+    struct store *store = closing->store;
+    begin_end(store, on_links_closed, closing);
     store->links_left = 5;
     store_launches_stop(store);
     store_finishes_stop(store);
@@ -141,6 +157,13 @@ void store_close(struct store *store, void (*on_closed_cb)(void *context), void 
     pg_link_close(store->read, on_link_ended, store);
     pg_link_close(store->logs, on_link_ended, store);
     pg_link_close(store->listen, on_link_ended, store);
+}
+
+void store_close(struct store *store, void (*on_closed)(void *context), void *context)
+{
+    struct store_closing *closing = mem_new(1, sizeof *closing);
+    *closing = (struct store_closing){store, on_closed, context};
+    spool_flush(store->spool, on_spool_flushed, closing);
 }
 
 bool store_is_up(const struct store *store)

@@ -25,6 +25,8 @@ struct store_options {
     int reply_timeout_ms;
     int max_batch;
     int64_t clock_offset_us; /* the database's clock less ours, as measured at the start */
+    const char *spool_path;  /* see spool.h; copied */
+    size_t max_spool;
     /* See struct pg_link_options. */
     int (*ensure)(void *context, struct error *error);
     void *ensure_context;
@@ -41,6 +43,8 @@ struct store_events {
     void (*on_answer)(void *context, const struct answer *answer);
     /* Another daemon hints that there is something to claim or to stop. */
     void (*on_hint)(void *context);
+    /* The engine's connection works, for the first time or again. */
+    void (*on_up)(void *context);
     void *context;
 };
 
@@ -86,10 +90,20 @@ void store_launch(struct store *store, struct store_launch *launch);
 /* Launches that wait for their commit. */
 int store_launches_open(const struct store *store);
 
+/* Where an attempt's end stands on its way to the disk; see spool.h. */
+struct store_spooling {
+    enum { SPOOLING_HELD, SPOOLING_WRITING, SPOOLING_SAVED } state;
+    uint64_t since_ms; /* of the loop's clock */
+    struct store_finish *prev;
+    struct store_finish *next;
+};
+
 /* The caller's, until on_done, which comes once the end is committed (or is known to mean nothing
- * any more). */
+ * any more), or the store is closed. */
 struct store_finish {
-    struct batch_item item;
+    struct batch_item item;         /* the store's own, … */
+    struct store_spooling spooling; /* … like this … */
+    struct id node;                 /* … and this: whose attempt it was */
     struct id workflow;
     int position;
     int attempt;
@@ -101,8 +115,11 @@ struct store_finish {
     int signal;              /* 0: none */
     void (*on_done)(struct store_finish *finish);
 };
-/* Waits as long as it takes. */
+/* Waits as long as it takes. While the database does not take it, it is in the spool, too; what is
+ * there when the store is closed is for the next daemon. */
 void store_finish(struct store *store, struct store_finish *finish);
+/* Commits what an earlier daemon left in the spool; before store_register_node. */
+void store_replay(struct store *store, void (*on_replayed)(void *context), void *context);
 
 /* One decided instant, or many of them collapsed into one row. */
 struct store_fire {

@@ -19,6 +19,8 @@ struct store {
     int (*ensure)(void *context, struct error *error);
     void *ensure_context;
     struct batch_item *stuck; /* ends of attempts to be sent again with the next heartbeat */
+    struct spool *spool;      /* those and all others that are not committed */
+    struct replay *replay;    /* before this daemon is a node; else NULL */
     struct id node;
     int64_t clock_offset_us;
     struct id_maker id_maker;
@@ -50,6 +52,8 @@ void store_fires_stop(struct store *store);
 
 /* Sends again what store->stuck holds. */
 void store_finishes_again(struct store *store);
+/* Sends an end that the spool has already. */
+void store_finish_again(struct store *store, struct store_finish *finish);
 
 /* A call whose rows are only answers, or nothing, and that ends in a store_done_cb. */
 void store_call(struct store *store, struct pg_link *link, enum statement statement, unsigned flags,

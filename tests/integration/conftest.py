@@ -19,7 +19,7 @@ def postgres():
 def database(postgres):
     database = postgres.create_database()
     yield database
-    database.close()
+    database.drop()
 
 
 def finish_all(daemons):
@@ -65,7 +65,7 @@ def shared_daemon(request, postgres):
     daemon.start()
     yield daemon
     finish_all([daemon])
-    database.close()
+    database.drop()
 
 
 @pytest.fixture

@@ -139,12 +139,15 @@ class Postgres:
     def connect(self, name):
         return psycopg2.connect(host=str(self.directory), user="tests", dbname=name)
 
-    def create_database(self, options=""):
-        name = f"test{next(self.numbers)}"
+    def administer(self, statement):
         connection = self.connect("postgres")
         connection.autocommit = True
-        connection.cursor().execute(f"CREATE DATABASE {name} {options}")
+        connection.cursor().execute(statement)
         connection.close()
+
+    def create_database(self, options=""):
+        name = f"test{next(self.numbers)}"
+        self.administer(f"CREATE DATABASE {name} {options}")
         return Database(self, name)
 
 
@@ -170,7 +173,7 @@ class Database:
         try:
             return self.sql_once(statement, values)
         except (psycopg2.OperationalError, psycopg2.InterfaceError):
-            self.close()  # the server was restarted meanwhile
+            self.disconnect()  # the server was restarted meanwhile
             return self.sql_once(statement, values)
 
     def sql_once(self, statement, values):
@@ -188,10 +191,14 @@ class Database:
         finally:
             connection.close()
 
-    def close(self):
+    def disconnect(self):
         if self.connection is not None:
             self.connection.close()
             self.connection = None
+
+    def drop(self):
+        self.disconnect()
+        self.server.administer(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
 
 
 # --- HTTP --------------------------------------------------------------------------------------

@@ -58,12 +58,13 @@ struct life {
     char story[400]; /* of the last look: `ran 10:00:00, late …` */
 };
 
+/* No ck_assert: it is too slow for what is called millions of times. */
 static void cover(struct life *life, int64_t *next_us, int64_t expected_us)
 {
-    ck_assert_msg(trigger_next(&life->schedule.trigger, life->at.anchor_us, *next_us, next_us),
-                  "a row beyond the last instant");
-    if (expected_us != 0)
-        ck_assert_int_eq(*next_us, expected_us);
+    if (!trigger_next(&life->schedule.trigger, life->at.anchor_us, *next_us, next_us))
+        ck_abort_msg("a row beyond the last instant");
+    if (expected_us != 0 && *next_us != expected_us)
+        ck_abort_msg("a row for %lld, expected %lld", (long long)expected_us, (long long)*next_us);
     life->covered++;
 }
 
@@ -159,7 +160,6 @@ static const struct {
     {"1s", CATCHUP_LATEST, 0, 0, false, 3 * SECOND, "ran 10:00:01, ran 10:00:02, ran 10:00:03"},
     {"1s", CATCHUP_NONE, SECOND, 0, false, 3 * SECOND, "late 10:00:01, ran 10:00:02, ran 10:00:03"},
     /* nothing ran */
-    {"1s", CATCHUP_LATEST, 0, 0, true, 3 * SECOND, "collapsed 10:00:01-10:00:02 (2), ran 10:00:03"},
     {"1s", CATCHUP_LATEST, 0, 0, true, 3 * SECOND + 1,
      "collapsed 10:00:01-10:00:02 (2), ran 10:00:03"},
     {"1s", CATCHUP_ALL, 0, 0, true, 3 * SECOND + 1, "ran 10:00:01, ran 10:00:02, ran 10:00:03"},
@@ -192,7 +192,7 @@ static const struct {
      "collapsed 11:00:00-14:00:00 (4), "
      "ran 15:00:00"},
     {"5s", CATCHUP_LATEST, 0, 0, false, HOUR,
-     "collapsed 10:00:05-10:59:45 (718), ran 10:59:50, ran 10:59:55, ran 11:00:00"},
+     "collapsed 10:00:05-10:59:45 (717), ran 10:59:50, ran 10:59:55, ran 11:00:00"},
     /* jitter moves the moment, not the time; lateness counts from the moment */
     {"1h", CATCHUP_NONE, 0, 5 * MINUTE, false, HOUR + 5 * MINUTE - 1, ""},
     {"1h", CATCHUP_NONE, SECOND, 5 * MINUTE, false, HOUR + 5 * MINUTE, "ran 11:00:00"},
@@ -214,8 +214,6 @@ START_TEST(story)
                .cursor_us = begin_us,
                .since_us = stories[_i].restarted ? begin_us + stories[_i].gap_us : begin_us},
     };
-    if (stories[_i].restarted) /* what is due at that very moment counts as missed, too */
-        life.at.since_us++;
     look(&life, begin_us + stories[_i].gap_us);
     ck_assert_msg(strcmp(life.story, stories[_i].story) == 0, "story %d: %s\nexpected %s", _i,
                   life.story, stories[_i].story);
@@ -252,7 +250,7 @@ START_TEST(long_past)
                .cursor_us = begin_us,
                .since_us = begin_us + pasts[_i].gap_us + 1},
     };
-    look(&life, begin_us + pasts[_i].gap_us);
+    look(&life, begin_us + pasts[_i].gap_us + 1);
     ck_assert_int_eq(life.covered, pasts[_i].instants);
     ck_assert_int_eq(life.runs, pasts[_i].runs);
     int64_t step = DECIDE_MAX_INSTANTS - DECIDE_MAX_CATCHUP;
