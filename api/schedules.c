@@ -16,9 +16,10 @@
 static struct schedule_choice choice_of(const struct http_request *request)
 {
     const char *word = request->params[0];
-    bool is_id = word[strspn(word, "0123456789")] == '\0' && strlen(word) < 19;
-    return is_id ? (struct schedule_choice){.id = atoll(word)}
-                 : (struct schedule_choice){.fullname = word};
+    bool is_number = word[strspn(word, "0123456789")] == '\0' && strlen(word) < 19;
+    int64_t id = is_number ? atoll(word) : 0; /* there is no 0, which would choose them all */
+    return id != 0 ? (struct schedule_choice){.id = id}
+                   : (struct schedule_choice){.fullname = word};
 }
 
 static void time_or_null(struct json_writer *json, const char *key, int64_t at_us)

@@ -16,8 +16,7 @@ static void text_if_set(struct json_writer *json, const char *key, const char *t
         json_key_string(json, key, text);
 }
 
-void workflow_json(struct json_writer *json, const struct workflow_row *row,
-                   const struct json_span *tasks)
+void workflow_json(struct json_writer *json, const struct workflow_row *row, size_t *tasks_at)
 {
     json_begin_object(json);
     text_if_set(json, "comment", row->comment);
@@ -38,8 +37,10 @@ void workflow_json(struct json_writer *json, const struct workflow_row *row,
     time_if_set(json, "scheduled", row->scheduled_us);
     time_if_set(json, "started", row->started_us);
     json_key_string(json, "status", row->status);
-    if (tasks != NULL)
-        json_key_raw(json, "tasks", tasks->text, tasks->size);
+    if (tasks_at != NULL) {
+        json_key_raw(json, "tasks", "", 0);
+        *tasks_at = json->out->size;
+    }
     json_key_time(json, "updated", row->updated_us);
     json_end_object(json);
 }
@@ -69,11 +70,15 @@ void attempt_json(struct json_writer *json, const struct attempt_row *row)
 {
     json_begin_object(json);
     json_key_int(json, "attempt", row->attempt);
+    if (row->cpu_us > 0)
+        json_key_int(json, "cpu_us", row->cpu_us);
     if (row->exit_status >= 0)
         json_key_int(json, "exit_status", row->exit_status);
     time_if_set(json, "finished", row->finished_us);
     if (!id_is_null(&row->node))
         json_key_id(json, "node", &row->node);
+    if (row->peak_memory_bytes > 0)
+        json_key_int(json, "peak_memory_bytes", row->peak_memory_bytes);
     text_if_set(json, "reason", row->reason);
     result_json(json, row->result);
     if (row->signal != 0)

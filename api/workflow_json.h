@@ -4,11 +4,10 @@
 #include "base/json.h"
 #include "store/store.h"
 
-/* The members of a workflow, keys in order; with `tasks` (NULL: none), a JSON array, in its place.
- */
-void workflow_json(struct json_writer *json, const struct workflow_row *row,
-                   const struct json_span *tasks);
-/* With `attempts` (NULL: none), a JSON array of the attempts before the last one. */
+/* The members of a workflow, keys in order. With `tasks_at` (NULL: no tasks) a member `tasks` has its place but no value
+ * yet: it belongs at that offset of the writer's buffer. */
+void workflow_json(struct json_writer *json, const struct workflow_row *row, size_t *tasks_at);
+/* With `attempts` (NULL: none), a JSON array of its attempts. */
 void task_json(struct json_writer *json, const struct id *workflow, const struct task_row *row,
                const struct json_span *attempts);
 void attempt_json(struct json_writer *json, const struct attempt_row *row);

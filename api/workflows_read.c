@@ -147,6 +147,9 @@ struct showing {
     struct attempts_of *attempts_of;
     size_t attempts_count;
     size_t attempts_next;
+    struct buffer out; /* the workflow, without its tasks */
+    size_t tasks_at;   /* where these belong */
+    bool found;
     struct buffer tasks;
     struct json_writer json;
     struct pg_failure failure; /* of a call before the last one; no class: none */
@@ -209,36 +212,48 @@ static void on_task(void *context, const struct task_row *row)
         task_json(&showing->json, &showing->id, row, NULL);
 }
 
-static void on_tasks(void *context, const struct pg_failure *failure)
-{
-    struct showing *showing = context;
-    json_end_array(&showing->json);
-    if (failure != NULL)
-        showing->failure = *failure;
-}
-
 static void on_workflow(void *context, const struct workflow_row *row,
                         const struct pg_failure *failure)
 {
     struct showing *showing = context;
-    struct http_request *request = showing->request;
+    struct json_writer json;
+    if (failure != NULL)
+        showing->failure = *failure;
+    if (row == NULL)
+        return;
+    showing->found = true;
+    json_writer_init(&json, &showing->out);
+    workflow_json(&json, row, &showing->tasks_at);
+}
+
+static void reply_shown(struct http_request *request, const struct buffer *workflow, size_t tasks_at,
+                        const struct buffer *tasks)
+{
+    struct buffer out = {0};
+    buffer_add(&out, workflow->data, tasks_at);
+    buffer_add(&out, tasks->data, tasks->size);
+    buffer_add(&out, workflow->data + tasks_at, workflow->size - tasks_at);
+    reply_json(request, 200, &out);
+}
+
+static void on_tasks(void *context, const struct pg_failure *failure)
+{
+    struct showing *showing = context;
+    json_end_array(&showing->json);
     struct buffer tasks = showing->tasks; /* a reply ends the showing */
+    struct buffer workflow = showing->out;
     if (failure == NULL && showing->failure.class != 0)
         failure = &showing->failure;
     buffer_done(&showing->attempts);
     free(showing->attempts_of);
-    if (failure != NULL) {
-        api_failed(request, failure);
-    } else if (row == NULL) {
-        reply_error(request, 404, "Workflow %s not found", request->params[0]);
-    } else {
-        struct buffer out = {0};
-        struct json_writer json;
-        json_writer_init(&json, &out);
-        workflow_json(&json, row, &(struct json_span){tasks.data, tasks.size});
-        reply_json(request, 200, &out);
-    }
+    if (failure != NULL)
+        api_failed(showing->request, failure);
+    else if (!showing->found)
+        reply_error(showing->request, 404, "Workflow %s not found", showing->request->params[0]);
+    else
+        reply_shown(showing->request, &workflow, showing->tasks_at, &tasks);
     buffer_done(&tasks);
+    buffer_done(&workflow);
 }
 
 void workflows_get(struct http_request *request)
@@ -259,8 +274,8 @@ void workflows_get(struct http_request *request)
         return;
     json_writer_init(&showing->json, &showing->tasks);
     json_begin_array(&showing->json);
+    store_find_workflow(api->store, &showing->id, with_payload, on_workflow, showing);
     if (showing->with_attempts)
         store_list_attempts(api->store, &showing->id, on_attempt, on_attempts, showing);
     store_find_tasks(api->store, &showing->id, on_task, on_tasks, showing);
-    store_find_workflow(api->store, &showing->id, with_payload, on_workflow, showing);
 }

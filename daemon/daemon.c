@@ -281,15 +281,19 @@ static int ensure_postgres(void *context, struct error *error)
 static void open_store(struct daemon *daemon, const struct database_facts *facts)
 {
     const struct settings *settings = daemon->settings;
+    char *spool_path = mem_format("%s/spool", daemon->state_dir.path);
     daemon->store = store_open(&(struct store_options){
         .loop = &daemon->loop,
         .conninfo = daemon->conninfo,
         .reply_timeout_ms = (int)settings->query_timeout_ms,
         .max_batch = settings->max_batch,
         .clock_offset_us = facts->clock_offset_us,
+        .spool_path = spool_path,
+        .max_spool = settings->max_spool,
         .ensure = ensure_postgres,
         .ensure_context = daemon,
     });
+    free(spool_path);
 }
 
 static void open_engine(struct daemon *daemon)

@@ -41,6 +41,7 @@ struct settings {
     int64_t heartbeat_ms;
     int64_t lease_ms;
     int64_t query_timeout_ms;
+    size_t max_spool;
     int max_batch;
     int max_waiting_launches;
     int default_retention_offset; /* -1: keep everything */

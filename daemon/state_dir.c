@@ -8,9 +8,12 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/memory.h"
+
+enum { LOCK_TRIES = 25, LOCK_PAUSE_NS = 20 * 1000 * 1000 };
 
 /* Under root others may enter what we make, whatever the umask says, since the private PostgreSQL
  * runs as another user; what lies in there has rights of its own. */
@@ -55,6 +58,18 @@ static long read_pid(int fd)
     return n > 0 ? strtol(text, NULL, 10) : 0;
 }
 
+/* The lock of a daemon that was killed lives on for a moment in a child that has not begun its
+ * program yet. 0 or a negative error. */
+static int lock(int fd)
+{
+    for (int left = LOCK_TRIES; flock(fd, LOCK_EX | LOCK_NB) < 0; left--) {
+        if (errno != EWOULDBLOCK || left == 0)
+            return -errno;
+        nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
+    }
+    return 0;
+}
+
 /* The descriptor that holds the lock, or what is in the way. */
 static int take_lock(const char *path, struct error *error)
 {
@@ -65,11 +80,11 @@ static int take_lock(const char *path, struct error *error)
     if (code < 0)
         return error_set(error, code, "cannot write in state directory %s: %s", path,
                          strerror(-code));
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+    code = lock(fd);
+    if (code == 0) {
         write_pid(fd);
         return fd;
     }
-    code = -errno;
     if (code == -EWOULDBLOCK)
         code = error_set(error, -EBUSY,
                          "state directory %s belongs to a running directord (process %ld)", path,

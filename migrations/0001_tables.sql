@@ -113,6 +113,8 @@ CREATE TABLE tasks (
     finished timestamptz,
     exit_status integer,
     signal integer,
+    peak_memory bigint,                 -- bytes
+    cpu_us bigint,
     reason text,
     result json,
     PRIMARY KEY (workflow_id, position)
@@ -130,6 +132,8 @@ CREATE TABLE attempts (
     finished timestamptz NOT NULL,
     exit_status integer,
     signal integer,
+    peak_memory bigint,
+    cpu_us bigint,
     reason text,
     result json,
     PRIMARY KEY (workflow_id, position, attempt)

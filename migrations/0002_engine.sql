@@ -18,8 +18,11 @@
 -- * Every change names the state that it expects. What does not match any more was somebody else's and is left alone.
 -- * Each batch has an id. Claims write it into the rows they take, so that a batch whose answer was lost can be sent again
 --   with `p_repeat` and gets the same rows instead of others.
--- * Rows are found by primary key. A condition that would fit a partial index (`due`, `held`, `limited`) is written
---   so that it does not where that index is not meant: plans are made while the tables are empty, when it looks as cheap.
+-- * Rows are found by primary key, one by one: plans are made while the tables are empty, when walking through a whole
+--   index looks as cheap, and stay while the tables grow. So a row of a large table is looked up in a LATERAL subquery
+--   with a LIMIT, which the planner cannot turn round, and updated at its place (`ctid`), which does not change while the
+--   workflow is locked. A condition that would fit a partial index (`due`, `held`, `limited`) is written so that it
+--   does not where that index is not meant.
 -- * `now()` would be the start of the transaction, which may lie before a lock that it waited for: each function reads
 --   the clock once, after its locks.
 
@@ -77,6 +80,15 @@ LANGUAGE sql IMMUTABLE AS $$
                 NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::answer
 $$;
 
+-- Locks workflows, by id.
+CREATE FUNCTION lock_workflows(p_ids uuid[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM 1
+       FROM (SELECT DISTINCT u.id FROM unnest(p_ids) AS u (id) ORDER BY u.id) i
+      CROSS JOIN LATERAL (SELECT 1 FROM workflows w WHERE w.id = i.id FOR UPDATE) l;
+END $$;
+
 -- The answer `claimed` for tasks that this transaction has claimed. `results` has the newest result of every finished
 -- predecessor, near or far, by key; `args` is Director's: [], [r] or [[r1, r2, …]] in the order of `previous`.
 CREATE FUNCTION claimed_tasks(p_workflows uuid[], p_positions integer[], p_max_input bigint) RETURNS SETOF answer
@@ -96,9 +108,11 @@ BEGIN
                       || ',"task":' || coalesce(to_json(f.key)::text, 'null') || '}')::json END,
            CASE WHEN i.size > p_max_input THEN i.size END
       FROM unnest(p_workflows, p_positions) AS c (workflow_id, "position")
-      JOIN tasks t ON t.workflow_id = c.workflow_id AND t.position = c.position
-      JOIN workflows w ON w.id = c.workflow_id
-      JOIN definition_tasks d ON d.definition_id = w.definition_id AND d.position = c.position
+     CROSS JOIN LATERAL (SELECT * FROM tasks t
+                          WHERE t.workflow_id = c.workflow_id AND t.position = c.position LIMIT 1) t
+     CROSS JOIN LATERAL (SELECT * FROM workflows w WHERE w.id = c.workflow_id LIMIT 1) w
+     CROSS JOIN LATERAL (SELECT * FROM definition_tasks d
+                          WHERE d.definition_id = w.definition_id AND d.position = c.position LIMIT 1) d
       -- the task whose failure a hook is told of
       LEFT JOIN LATERAL (
           SELECT fd.key, ft.result
@@ -203,7 +217,8 @@ BEGIN
         RETURN;
     END IF;
     SELECT array_agg(l.id) INTO v_locked
-      FROM (SELECT w.id FROM workflows w WHERE w.id = ANY (v_workflows) ORDER BY w.id FOR UPDATE SKIP LOCKED) l;
+      FROM (SELECT DISTINCT u.id FROM unnest(v_workflows) AS u (id) ORDER BY u.id) c
+     CROSS JOIN LATERAL (SELECT w.id FROM workflows w WHERE w.id = c.id FOR UPDATE SKIP LOCKED) l;
     v_all := cardinality(v_locked) = (SELECT count(DISTINCT c.id) FROM unnest(v_workflows) AS c (id));
 
     v_now := clock_timestamp();
@@ -211,11 +226,12 @@ BEGIN
         UPDATE tasks t
            SET status = 'progress', held = true, due = NULL, node_id = p_node, claim = p_batch,
                attempt = t.attempt + 1, started = v_now, updated = v_now, finished = NULL,
-               exit_status = NULL, signal = NULL, reason = NULL, result = NULL
+               exit_status = NULL, signal = NULL, peak_memory = NULL, cpu_us = NULL, reason = NULL, result = NULL
           FROM unnest(v_workflows, v_positions) AS c (workflow_id, "position")
-         WHERE t.workflow_id = c.workflow_id AND t.position = c.position
-           AND (v_all OR c.workflow_id = ANY (v_locked))
-           AND t.status = 'pending' AND coalesce(t.due <= v_now, false)
+         CROSS JOIN LATERAL (SELECT t.ctid AS row FROM tasks t
+                              WHERE t.workflow_id = c.workflow_id AND t.position = c.position
+                                AND t.status = 'pending' AND coalesce(t.due <= v_now, false) LIMIT 1) o
+         WHERE t.ctid = o.row AND (v_all OR c.workflow_id = ANY (v_locked))
         RETURNING t.workflow_id, t.position
     )
     SELECT array_agg(taken.workflow_id), array_agg(taken.position) INTO v_workflows, v_positions FROM taken;
@@ -231,11 +247,13 @@ END $$;
 -- Ends attempts: the common part of finish and reap. The caller holds the workflows' locks. An attempt counts only if
 -- status, node and attempt still match. Failures go before successes: what is downstream of one becomes canceled, and a
 -- success no longer counts down a canceled task. Then workflows whose tasks are all final become final themselves and
--- get their hook. Up to `p_slots` of the tasks that became ready are claimed for `p_node`.
+-- get their hook. Up to `p_slots` of the tasks that became ready are claimed for `p_node`. An attempt that does not count
+-- any more only gives back its hold.
 CREATE FUNCTION settle(p_batch uuid, p_node uuid, p_slots integer, p_queues text[], p_max_input bigint,
                        p_workflows uuid[], p_positions integer[], p_attempts integer[], p_nodes uuid[],
                        p_successes boolean[], p_retryable boolean[], p_results json[], p_reasons text[],
-                       p_exits integer[], p_signals integer[]) RETURNS SETOF answer
+                       p_exits integer[], p_signals integer[], p_peaks bigint[], p_cpus bigint[])
+RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();
@@ -246,19 +264,23 @@ DECLARE
     v_left bigint;
     v_ended answer[];
     v_hooks bigint := 0;
+    v_hits bigint;
 BEGIN
     WITH RECURSIVE hit AS MATERIALIZED (
-        SELECT t.workflow_id, t.position, t.attempt, t.is_hook, t.node_id, t.started, w.definition_id, d.next,
-               i.success, i.result, i.reason, i.exit_status, i.signal,
+        SELECT t.row, t.workflow_id, t.position, t.attempt, t.is_hook, t.node_id, t.started, w.definition_id, d.next,
+               i.success, i.result, i.reason, i.exit_status, i.signal, i.peak_memory, i.cpu_us,
                NOT i.success AND i.retryable AND t.attempt - t.spared <= d.retry_limit AS again,
                make_interval(secs => least(d.retry_interval * power(d.retry_backoff, least(t.attempt - t.spared - 1, 64)),
                                            d.retry_max_interval)) AS delay
           FROM unnest(p_workflows, p_positions, p_attempts, p_nodes, p_successes, p_retryable, p_results, p_reasons,
-                      p_exits, p_signals)
-               AS i (workflow_id, "position", attempt, node_id, success, retryable, result, reason, exit_status, signal)
-          JOIN tasks t ON t.workflow_id = i.workflow_id AND t.position = i.position
-          JOIN workflows w ON w.id = i.workflow_id
-          JOIN definition_tasks d ON d.definition_id = w.definition_id AND d.position = i.position
+                      p_exits, p_signals, p_peaks, p_cpus)
+               AS i (workflow_id, "position", attempt, node_id, success, retryable, result, reason, exit_status, signal,
+                     peak_memory, cpu_us)
+         CROSS JOIN LATERAL (SELECT t.ctid AS row, t.* FROM tasks t
+                              WHERE t.workflow_id = i.workflow_id AND t.position = i.position LIMIT 1) t
+         CROSS JOIN LATERAL (SELECT * FROM workflows w WHERE w.id = i.workflow_id LIMIT 1) w
+         CROSS JOIN LATERAL (SELECT * FROM definition_tasks d
+                              WHERE d.definition_id = w.definition_id AND d.position = i.position LIMIT 1) d
          WHERE t.status = 'progress' AND t.node_id = i.node_id AND t.attempt = i.attempt
     ), ended AS (
         UPDATE tasks t
@@ -266,14 +288,15 @@ BEGIN
                held = false,
                due = CASE WHEN h.again THEN v_now + h.delay END,
                finished = CASE WHEN NOT h.again THEN v_now END,
-               updated = v_now, result = h.result, reason = h.reason, exit_status = h.exit_status, signal = h.signal
+               updated = v_now, result = h.result, reason = h.reason, exit_status = h.exit_status, signal = h.signal,
+               peak_memory = h.peak_memory, cpu_us = h.cpu_us
           FROM hit h
-         WHERE t.workflow_id = h.workflow_id AND t.position = h.position
+         WHERE t.ctid = h.row
     ), kept AS (
-        INSERT INTO attempts (workflow_id, position, attempt, node_id, started, finished, exit_status, signal, reason,
-                              result)
-        SELECT h.workflow_id, h.position, h.attempt, h.node_id, h.started, v_now, h.exit_status, h.signal, h.reason,
-               h.result
+        INSERT INTO attempts (workflow_id, position, attempt, node_id, started, finished, exit_status, signal, peak_memory,
+                              cpu_us, reason, result)
+        SELECT h.workflow_id, h.position, h.attempt, h.node_id, h.started, v_now, h.exit_status, h.signal, h.peak_memory,
+               h.cpu_us, h.reason, h.result
           FROM hit h WHERE h.again
     ), down (workflow_id, definition_id, "position") AS (
         SELECT h.workflow_id, h.definition_id, n
@@ -281,22 +304,25 @@ BEGIN
         UNION
         SELECT o.workflow_id, o.definition_id, n
           FROM down o
-          JOIN definition_tasks d ON d.definition_id = o.definition_id AND d.position = o.position,
+         CROSS JOIN LATERAL (SELECT * FROM definition_tasks d
+                              WHERE d.definition_id = o.definition_id AND d.position = o.position LIMIT 1) d,
                unnest(d.next) AS n
     ), step AS (
         SELECT h.workflow_id, n AS "position", count(*)::integer AS met
           FROM hit h, unnest(h.next) AS n WHERE h.success GROUP BY h.workflow_id, n
     ), change AS (
-        SELECT t.workflow_id, t.position, false AS cancel, t.waiting - s.met AS waiting,
+        SELECT t.row, t.workflow_id, t.position, false AS cancel, t.waiting - s.met AS waiting,
                t.waiting = s.met AND (p_queues = '{*}' OR t.queue = ANY (p_queues)) AS mine
           FROM step s
-          JOIN tasks t ON t.workflow_id = s.workflow_id AND t.position = s.position
+         CROSS JOIN LATERAL (SELECT t.ctid AS row, t.* FROM tasks t
+                              WHERE t.workflow_id = s.workflow_id AND t.position = s.position LIMIT 1) t
          WHERE t.status = 'pending'
-           AND NOT EXISTS (SELECT 1 FROM down o WHERE o.workflow_id = s.workflow_id AND o.position = s.position)
+           AND (s.workflow_id, s.position) NOT IN (SELECT o.workflow_id, o.position FROM down o)
         UNION ALL
-        SELECT t.workflow_id, t.position, true, t.waiting, false
+        SELECT t.row, t.workflow_id, t.position, true, t.waiting, false
           FROM down o
-          JOIN tasks t ON t.workflow_id = o.workflow_id AND t.position = o.position
+         CROSS JOIN LATERAL (SELECT t.ctid AS row, t.* FROM tasks t
+                              WHERE t.workflow_id = o.workflow_id AND t.position = o.position LIMIT 1) t
          WHERE t.status = 'pending'
     ), placed AS (
         SELECT c.*,
@@ -316,7 +342,7 @@ BEGIN
                reason = CASE WHEN p.cancel THEN 'upstream_failed' END,
                updated = v_now
           FROM placed p
-         WHERE t.workflow_id = p.workflow_id AND t.position = p.position
+         WHERE t.ctid = p.row
         RETURNING t.workflow_id, t.position, p.take, t.due
     )
     SELECT (SELECT array_agg(o.workflow_id)
@@ -325,8 +351,8 @@ BEGIN
                     SELECT c.workflow_id FROM change c WHERE NOT c.cancel) o),
            (SELECT v_now + min(h.delay) FROM hit h WHERE h.again),
            array_agg(m.workflow_id) FILTER (WHERE m.take), array_agg(m.position) FILTER (WHERE m.take),
-           count(m.due)
-      INTO v_check, v_again, v_claimed, v_claimed_positions, v_left
+           count(m.due), (SELECT count(*) FROM hit)
+      INTO v_check, v_again, v_claimed, v_claimed_positions, v_left, v_hits
       FROM moved m;
 
     IF v_check IS NOT NULL THEN
@@ -336,12 +362,14 @@ BEGIN
                    reason = f.reason, finished = v_now, updated = v_now, deadline = NULL,
                    limited = NULL
               FROM unnest(v_check) AS c (id)
+             CROSS JOIN LATERAL (SELECT w.ctid AS row FROM workflows w
+                                  WHERE w.id = c.id AND w.status = 'progress' LIMIT 1) o
+              -- an unfinished task comes first, else the failure that came first; neither: success
               LEFT JOIN LATERAL (SELECT t.status, t.reason FROM tasks t
-                                  WHERE t.workflow_id = c.id AND t.status = 'error' AND NOT t.is_hook
-                                  ORDER BY t.finished, t.position LIMIT 1) f ON true
-             WHERE w.id = c.id AND w.status = 'progress'
-               AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.workflow_id = c.id AND NOT t.is_hook
-                                  AND t.status IN ('pending', 'progress'))
+                                  WHERE t.workflow_id = c.id AND NOT t.is_hook
+                                    AND t.status IN ('pending', 'progress', 'error')
+                                  ORDER BY t.status, t.finished, t.position LIMIT 1) f ON true
+             WHERE w.ctid = o.row AND coalesce(f.status = 'error', true)
             RETURNING w.id, w.status, w.reason, w.definition_id, w.project, w.name
         ), hooked AS (
             INSERT INTO tasks (workflow_id, position, status, is_hook, waiting, queue, due, created, updated)
@@ -369,20 +397,23 @@ BEGIN
     IF v_again IS NOT NULL THEN
         RETURN NEXT say('later', at => v_again);
     END IF;
+    IF v_hits < cardinality(p_workflows) THEN
+        RETURN QUERY SELECT * FROM release(p_workflows, p_positions, p_attempts, p_nodes);
+    END IF;
 END $$;
 
--- Ends attempts of this node, one item each. An attempt of a canceled task only gives back its hold.
+-- Ends attempts of this node, one item each.
 -- Locks: the workflows, by id.
 CREATE FUNCTION finish(p_batch uuid, p_node uuid, p_slots integer, p_repeat boolean,
                        p_workflows uuid[], p_positions integer[], p_attempts integer[], p_successes boolean[],
                        p_retryable boolean[], p_results json[], p_reasons text[], p_exits integer[],
-                       p_signals integer[]) RETURNS SETOF answer
+                       p_signals integer[], p_peaks bigint[], p_cpus bigint[]) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
     v_queues text[];
     v_max_input bigint;
 BEGIN
-    PERFORM 1 FROM workflows w WHERE w.id = ANY (p_workflows) ORDER BY w.id FOR UPDATE;
+    PERFORM lock_workflows(p_workflows);
 
     SELECT n.queues, n.max_input INTO v_queues, v_max_input FROM nodes n WHERE n.id = p_node AND n.state = 'active';
     IF p_repeat THEN
@@ -392,22 +423,24 @@ BEGIN
     SELECT * FROM settle(p_batch, p_node, CASE WHEN v_queues IS NULL THEN 0 ELSE p_slots END, v_queues, v_max_input,
                          p_workflows, p_positions, p_attempts,
                          array_fill(p_node, ARRAY [cardinality(p_workflows)]), p_successes, p_retryable, p_results,
-                         p_reasons, p_exits, p_signals);
-    RETURN QUERY SELECT * FROM release(p_node, p_workflows, p_positions, p_attempts);
+                         p_reasons, p_exits, p_signals, p_peaks, p_cpus);
 END $$;
 
 -- Gives back the hold of canceled and timed out attempts whose processes are gone; `room` for those whose definition has a limit.
 -- The caller holds the workflows' locks.
-CREATE FUNCTION release(p_node uuid, p_workflows uuid[], p_positions integer[], p_attempts integer[])
+CREATE FUNCTION release(p_workflows uuid[], p_positions integer[], p_attempts integer[], p_nodes uuid[])
 RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 BEGIN
     RETURN QUERY
     WITH freed AS (
         UPDATE tasks t SET held = false
-          FROM unnest(p_workflows, p_positions, p_attempts) AS i (workflow_id, "position", attempt)
-         WHERE t.workflow_id = i.workflow_id AND t.position = i.position AND t.attempt = i.attempt
-           AND t.node_id = p_node AND coalesce(t.held, false) AND t.status IN ('canceled', 'error')
+          FROM unnest(p_workflows, p_positions, p_attempts, p_nodes) AS i (workflow_id, "position", attempt, node_id)
+         CROSS JOIN LATERAL (SELECT t.ctid AS row FROM tasks t
+                              WHERE t.workflow_id = i.workflow_id AND t.position = i.position
+                                AND t.attempt = i.attempt AND t.node_id = i.node_id AND coalesce(t.held, false)
+                                AND t.status IN ('canceled', 'error') LIMIT 1) o
+         WHERE t.ctid = o.row
         RETURNING t.workflow_id
     )
     SELECT a.*
@@ -438,7 +471,8 @@ BEGIN
                 WHERE NOT EXISTS (SELECT 1 FROM definitions d WHERE d.id = i.id)) THEN
         RAISE foreign_key_violation USING MESSAGE = 'this version of the definition is not registered';
     END IF;
-    IF EXISTS (SELECT 1 FROM workflows w WHERE w.id = ANY (p_ids)) THEN
+    IF EXISTS (SELECT 1 FROM unnest(p_ids) AS i (id)
+                CROSS JOIN LATERAL (SELECT 1 FROM workflows w WHERE w.id = i.id LIMIT 1) w) THEN
         RETURN;
     END IF;
     WITH item AS MATERIALIZED (
@@ -473,8 +507,9 @@ BEGIN
                d.waiting = 0 AND NOT i.queued AND d.role = 'task'
                AND (p_queues = '{*}' OR d.queue = ANY (p_queues)) AS mine, i.before
           FROM item i
-          JOIN definition_tasks d ON d.definition_id = i.definition_id
-                                 AND (d.role = 'task' OR d.role = 'success' AND i.empty)
+         CROSS JOIN LATERAL (SELECT * FROM definition_tasks d
+                              WHERE d.definition_id = i.definition_id
+                                AND (d.role = 'task' OR d.role = 'success' AND i.empty) OFFSET 0) d
     ), placed AS (
         SELECT p.*, coalesce(p.mine AND p.before + row_number() OVER (PARTITION BY p.id, p.mine ORDER BY p.position)
                              <= p_slots, false) AS take
@@ -507,13 +542,13 @@ BEGIN
 END $$;
 
 -- How many instances of the definition take up its `concurrency`: those that are unfinished and not queued, and those
--- canceled whose processes are not gone yet.
+-- that were canceled or timed out and whose processes are not gone yet.
 CREATE FUNCTION occupied(p_project text, p_name text) RETURNS bigint
 LANGUAGE sql AS $$
     SELECT (SELECT count(*) FROM workflows w
              WHERE w.limited = p_project || '.' || p_name AND NOT w.queued)
          + (SELECT count(DISTINCT w.id) FROM tasks t JOIN workflows w ON w.id = t.workflow_id
-             WHERE t.held AND t.status = 'canceled' AND NOT t.is_hook AND w.project = p_project AND w.name = p_name)
+             WHERE t.held AND t.status <> 'progress' AND NOT t.is_hook AND w.project = p_project AND w.name = p_name)
 $$;
 
 -- Cancels unfinished workflows whose locks the caller holds.
@@ -552,7 +587,7 @@ END $$;
 CREATE FUNCTION cancel(p_ids uuid[], p_reason text) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM 1 FROM workflows w WHERE w.id = ANY (p_ids) ORDER BY w.id FOR UPDATE;
+    PERFORM lock_workflows(p_ids);
     RETURN QUERY
     SELECT a.* FROM unnest(p_ids) AS i (id)
       LEFT JOIN workflows w ON w.id = i.id
@@ -583,7 +618,7 @@ BEGIN
     IF v_ids IS NULL THEN
         RETURN;
     END IF;
-    PERFORM 1 FROM workflows w WHERE w.id = ANY (v_ids) ORDER BY w.id FOR UPDATE;
+    PERFORM lock_workflows(v_ids);
     v_now := clock_timestamp();
     WITH begun AS (
         UPDATE workflows w SET queued = false, updated = v_now,
@@ -646,7 +681,7 @@ BEGIN
               FROM (SELECT u.id FROM workflows u
                      WHERE u.limited = r.project || '.' || r.name
                      ORDER BY u.id DESC OFFSET r.concurrency) w;
-            PERFORM 1 FROM workflows w WHERE w.id = ANY (v_old) ORDER BY w.id FOR UPDATE;
+            PERFORM lock_workflows(v_old);
             RETURN QUERY SELECT * FROM cancel_locked(v_old, 'replaced') c WHERE c.kind <> 'room';
         END IF;
         RETURN QUERY SELECT * FROM admit(r.project, r.name);
@@ -861,11 +896,10 @@ DECLARE
 BEGIN
     SELECT array_agg(t.workflow_id), array_agg(t.position), array_agg(t.attempt) INTO v_workflows, v_positions, v_attempts
       FROM tasks t
-      LEFT JOIN unnest(p_workflows, p_positions, p_attempts) AS h (workflow_id, "position", attempt)
-             ON h.workflow_id = t.workflow_id AND h.position = t.position AND h.attempt = t.attempt
-     WHERE t.node_id = p_node AND t.held AND h.workflow_id IS NULL AND t.started < clock_timestamp() - interval '10 seconds';
+     WHERE t.node_id = p_node AND t.held AND t.started < clock_timestamp() - interval '10 seconds'
+       AND (t.workflow_id, t.position, t.attempt) NOT IN (SELECT * FROM unnest(p_workflows, p_positions, p_attempts));
     IF v_workflows IS NOT NULL THEN
-        PERFORM 1 FROM workflows w WHERE w.id = ANY (v_workflows) ORDER BY w.id FOR UPDATE;
+        PERFORM lock_workflows(v_workflows);
         v_now := clock_timestamp();
         WITH back AS (
             UPDATE tasks t SET status = 'pending', held = false, due = v_now, spared = t.spared + 1, updated = v_now
@@ -878,7 +912,8 @@ BEGIN
         IF v_left > 0 THEN
             RETURN NEXT say('left', count => v_left);
         END IF;
-        RETURN QUERY SELECT * FROM release(p_node, v_workflows, v_positions, v_attempts);
+        RETURN QUERY SELECT * FROM release(v_workflows, v_positions, v_attempts,
+                                           array_fill(p_node, ARRAY [cardinality(v_workflows)]));
     END IF;
 
     UPDATE nodes n SET heartbeat = clock_timestamp(), digest = p_digest,
@@ -892,9 +927,10 @@ BEGIN
     RETURN QUERY
     SELECT a.* FROM unnest(p_workflows, p_positions, p_attempts) AS h (workflow_id, "position", attempt)
      CROSS JOIN LATERAL say('lost', h.workflow_id, h.position, h.attempt) AS a
-     WHERE NOT EXISTS (SELECT 1 FROM tasks t
-                        WHERE t.workflow_id = h.workflow_id AND t.position = h.position AND t.attempt = h.attempt
-                          AND t.node_id = p_node AND t.status = 'progress');
+      LEFT JOIN LATERAL (SELECT true AS is_own FROM tasks t
+                          WHERE t.workflow_id = h.workflow_id AND t.position = h.position AND t.attempt = h.attempt
+                            AND t.node_id = p_node AND t.status = 'progress' LIMIT 1) t ON true
+     WHERE t.is_own IS NULL;
 END $$;
 
 -- Declares the other nodes dead whose heartbeat is older than the lease, and ends what dead and stopped nodes still hold
@@ -917,10 +953,8 @@ BEGIN
     IF v_nodes IS NULL THEN
         RETURN;
     END IF;
-    SELECT array_agg(l.id) INTO v_locked
-      FROM (SELECT w.id FROM workflows w
-             WHERE w.id IN (SELECT t.workflow_id FROM tasks t WHERE t.held AND t.node_id = ANY (v_nodes))
-             ORDER BY w.id FOR UPDATE) l;
+    SELECT array_agg(DISTINCT t.workflow_id) INTO v_locked FROM tasks t WHERE t.held AND t.node_id = ANY (v_nodes);
+    PERFORM lock_workflows(v_locked);
     -- A node that renewed its row while this waited lives on.
     PERFORM 1 FROM nodes n WHERE n.id = ANY (v_nodes) ORDER BY n.id FOR UPDATE;
     RETURN QUERY
@@ -947,8 +981,7 @@ BEGIN
                                       ARRAY [cardinality(v_workflows)]),
                            array_fill('node_lost'::text, ARRAY [cardinality(v_workflows)]),
                            array_fill(NULL::integer, ARRAY [cardinality(v_workflows)]),
-                           array_fill(NULL::integer, ARRAY [cardinality(v_workflows)])) s;
-    RETURN QUERY
-    SELECT r.* FROM (SELECT DISTINCT u.id FROM unnest(v_owners) AS u (id)) o
-     CROSS JOIN LATERAL release(o.id, v_workflows, v_positions, v_attempts) r;
+                           array_fill(NULL::integer, ARRAY [cardinality(v_workflows)]),
+                           array_fill(NULL::bigint, ARRAY [cardinality(v_workflows)]),
+                           array_fill(NULL::bigint, ARRAY [cardinality(v_workflows)])) s;
 END $$;

@@ -1,7 +1,8 @@
 -- What daemons do beside running tasks: time limits of whole runs, relaunching from a failure, and clearing away.
 
 -- Ends runs whose deadline has passed: what runs is to be stopped, what has not begun is canceled, and the workflow is
--- `error`, reason `timed_out`. The failure hook runs.
+-- `error`, reason `timed_out`. The failure hook runs. Says `room`, too, of every definition whose `concurrency` has room
+-- for an instance that waits: whoever made it may have died before it let the instance in.
 -- Locks: those workflows, by id; ones that another transaction holds are left to the next call.
 CREATE FUNCTION expire() RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
@@ -9,6 +10,21 @@ DECLARE
     v_ids uuid[];
     v_now timestamptz;
 BEGIN
+    RETURN QUERY
+    WITH RECURSIVE limited (fullname) AS (      -- a walk from name to name over the index
+        (SELECT w.limited FROM workflows w WHERE w.limited IS NOT NULL ORDER BY w.limited LIMIT 1)
+        UNION ALL
+        SELECT (SELECT w.limited FROM workflows w WHERE w.limited > l.fullname ORDER BY w.limited LIMIT 1)
+          FROM limited l WHERE l.fullname IS NOT NULL
+    )
+    SELECT a.* FROM limited l
+     CROSS JOIN LATERAL (SELECT w.project, w.name FROM workflows w
+                          WHERE w.limited = l.fullname AND w.queued ORDER BY w.limited, w.id LIMIT 1) q
+     CROSS JOIN LATERAL say('room', project => q.project, name => q.name) AS a
+     WHERE occupied(q.project, q.name) <
+           (SELECT coalesce(d.concurrency, 2147483647) FROM definitions d
+             WHERE d.fullname = l.fullname ORDER BY d.id DESC LIMIT 1);
+
     SELECT array_agg(l.id) INTO v_ids
       FROM (SELECT w.id FROM workflows w WHERE w.deadline <= clock_timestamp()
              ORDER BY w.id LIMIT 1000 FOR UPDATE SKIP LOCKED) l;

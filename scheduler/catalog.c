@@ -3,11 +3,16 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "scheduler/registration.h"
+
+/* From a change of a file until the kernel has surely reported it. */
+#define SHOW_US 50000
 
 /* Who waits for a load. */
 struct waiter {
@@ -318,12 +323,34 @@ static void on_compiled(uv_work_t *work, int status)
     make_entries(catalog);
 }
 
+/* A file that is being cut down shows so a moment before the kernel reports it: one that was
+ * changed just now gets this moment. */
+static void let_changes_show(const struct catalog *catalog)
+{
+    int64_t youngest_us = 0;
+    for (int i = 0; i < catalog->next.file_count; i++) {
+        struct stat status;
+        char *path =
+            mem_format("%s/%s", catalog->options.directory, base_name(catalog->next.files[i].name));
+        if (stat(path, &status) == 0) {
+            int64_t changed_us =
+                status.st_mtim.tv_sec * US_PER_SECOND + status.st_mtim.tv_nsec / 1000;
+            youngest_us = changed_us > youngest_us ? changed_us : youngest_us;
+        }
+        free(path);
+    }
+    int64_t age_us = clock_wall_us() - youngest_us;
+    if (age_us >= 0 && age_us < SHOW_US)
+        usleep((useconds_t)(SHOW_US - age_us));
+}
+
 static void read_files(uv_work_t *work)
 {
     struct catalog *catalog = work->data;
     catalog->error = (struct error){0};
     definition_files_read(catalog->options.directory, &catalog->options.limits,
                           &catalog->next.files, &catalog->next.file_count, &catalog->error);
+    let_changes_show(catalog);
 }
 
 static void on_read(uv_work_t *work, int status)

@@ -95,6 +95,16 @@ static void on_hint(void *context)
     engine_claim(engine);
 }
 
+/* After an outage nothing waits for a timer. */
+static void on_up(void *context)
+{
+    struct engine *engine = context;
+    if (engine->started && !node_lease_holds(engine))
+        node_beat(engine);
+    engine->ready = true;
+    engine_claim(engine);
+}
+
 static int on_reserve(void *context, int own)
 {
     struct engine *engine = context;
@@ -105,12 +115,19 @@ static int on_reserve(void *context, int own)
     return own + slots;
 }
 
+static void on_settled(uv_timer_t *timer)
+{
+    engine_check_stopped(timer->data);
+}
+
 static void on_release(void *context, int count)
 {
     struct engine *engine = context;
     engine->reserved -= count;
     engine->taken = 0; /* the call's answers come right behind */
-    if (!engine->claiming && (engine->ready || engine->backlog)) /* a claim asks again itself */
+    if (engine->stopping)
+        uv_timer_start(&engine->again, on_settled, 0, 0);
+    else if (!engine->claiming && (engine->ready || engine->backlog)) /* a claim asks again itself */
         engine_claim_soon(engine);
 }
 
@@ -279,8 +296,14 @@ struct engine *engine_new(const struct engine_options *options)
                                                             .release = on_release,
                                                             .on_answer = on_answer,
                                                             .on_hint = on_hint,
+                                                            .on_up = on_up,
                                                             .context = engine});
     return engine;
+}
+
+static void on_replayed(void *context)
+{
+    node_start(context);
 }
 
 void engine_start(struct engine *engine, void (*on_started)(void *context), void *context)
@@ -289,7 +312,7 @@ void engine_start(struct engine *engine, void (*on_started)(void *context), void
     engine->started_context = context;
     uv_timer_start(&engine->poll, on_poll, (uint64_t)engine->options.poll_ms,
                    (uint64_t)engine->options.poll_ms);
-    node_start(engine);
+    store_replay(engine->options.store, on_replayed, engine);
 }
 
 void engine_drain(struct engine *engine)
@@ -325,9 +348,12 @@ static void on_stop_beat(void *context, const struct pg_failure *failure)
     report_stopped(context);
 }
 
+/* A node that has said that it stopped owns nothing any more, so calls under way that may claim tasks
+ * for it come first. */
 void engine_check_stopped(struct engine *engine)
 {
-    if (!engine->stopping || engine->running > 0 || engine->on_stopped == NULL)
+    bool may_claim = engine->reserved > 0 && store_is_up(engine->options.store);
+    if (!engine->stopping || engine->running > 0 || may_claim || engine->on_stopped == NULL)
         return;
     store_heartbeat(engine->options.store, "stopped", engine->digest, NULL, 0, on_stop_beat,
                     engine);
@@ -336,9 +362,8 @@ void engine_check_stopped(struct engine *engine)
 static void on_ends_overdue(uv_timer_t *timer)
 {
     struct engine *engine = timer->data;
-    log_error("the database did not take the last results in time; their attempts will end as "
-              "node_lost",
-              log_int("attempts", engine->running));
+    log_warning("the database did not take the last results in time",
+                log_int("attempts", engine->running));
     report_stopped(engine);
 }
 

@@ -34,8 +34,8 @@ struct engine_options {
 
 struct engine *engine_new(const struct engine_options *options);
 
-/* Registers the node, ends what an earlier daemon on this state directory left, and begins to
- * claim; then calls `on_started`. */
+/* Commits what an earlier daemon on this state directory has left in the spool, registers the node,
+ * ends the earlier one's other attempts, and begins to claim; then calls `on_started`. */
 void engine_start(struct engine *engine, void (*on_started)(void *context), void *context);
 
 /* What health and `nodes` say of the definition files; copied. */
@@ -45,9 +45,8 @@ void engine_set_digest(struct engine *engine, const char *digest);
 void engine_drain(struct engine *engine);
 
 /* Claims nothing more. Running tasks have `grace_ms`, then they are stopped and count as a failed
- * attempt
- * (`node_stopped`). Calls back when their ends are committed, or when the database did not take
- * them within ten seconds more. */
+ * attempt (`node_stopped`). Calls back when their ends are committed, or when the database did not
+ * take them within ten seconds more: then they are for the spool. */
 void engine_stop(struct engine *engine, int64_t grace_ms, void (*on_stopped)(void *context),
                  void *context);
 /* In a hurry: kills what runs now. */

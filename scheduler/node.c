@@ -93,8 +93,10 @@ static void on_beat(void *context, const struct pg_failure *failure)
         engine->renewed_us = beat->sent_us;
         if (engine->reserved == 0)
             engine->early_count = 0; /* what was claimed is known by now */
-        if (lapsed)
+        if (lapsed) {
             log_info("lease renewed; claiming again");
+            engine_claim(engine);
+        }
     }
     free(beat);
 }

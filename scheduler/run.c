@@ -312,10 +312,11 @@ static void on_room(uv_timer_t *timer)
     start_run(run);
 }
 
-static void wait_for_room(struct run *run)
+static void wait_for_room(struct run *run, const struct attempt_end *end)
 {
     struct id task = id_task(&run->held.workflow, run->held.position);
-    log_warning("no room for another process now; trying again", log_id("task", &task));
+    log_warning("no room for another process now; trying again", log_id("task", &task),
+                log_text("result", end->result));
     run->later = mem_new(1, sizeof *run->later);
     run->later->data = run;
     uv_timer_init(run->engine->options.loop, run->later);
@@ -353,7 +354,7 @@ static void on_attempt_end(struct attempt *attempt, struct attempt_end *end, voi
     struct run *run = context;
     run->attempt = NULL;
     if (end->outcome == ATTEMPT_NO_ROOM) { /* so it has printed nothing */
-        wait_for_room(run);
+        wait_for_room(run, end);
         return;
     }
     log_end(run, end);
@@ -366,6 +367,8 @@ static void on_attempt_end(struct attempt *attempt, struct attempt_end *end, voi
     run->finish.reason = end_reason(end);
     run->finish.exit_status = end->exit_status;
     run->finish.signal = end->signal;
+    run->finish.peak_memory_bytes = end->peak_memory_bytes;
+    run->finish.cpu_us = end->cpu_us;
     if (!end_log(run, attempt))
         finish_run(run);
 }

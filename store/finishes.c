@@ -27,6 +27,11 @@ static void build_columns(const struct batch_item *items, struct pg_params *para
                                                  : pg_params_int4(params, finish->exit_status));
     EACH_FINISH(PG_INT4, finish->signal == 0 ? pg_params_null(params)
                                              : pg_params_int4(params, finish->signal));
+    EACH_FINISH(PG_INT8, finish->peak_memory_bytes == 0
+                             ? pg_params_null(params)
+                             : pg_params_int8(params, finish->peak_memory_bytes));
+    EACH_FINISH(PG_INT8, finish->cpu_us == 0 ? pg_params_null(params)
+                                             : pg_params_int8(params, finish->cpu_us));
 #undef EACH_FINISH
 }
 
@@ -51,7 +56,6 @@ static void end(struct store_finish *finish)
 static void done(void *context, struct batch_item *items, int n, const struct pg_rows *rows)
 {
     struct store *store = context;
-    (void)n;
     store_release(store, &store->reserved_finishes);
     for (struct batch_item *item = items, *next; item != NULL; item = next) {
         struct store_finish *finish = (struct store_finish *)item;
@@ -60,7 +64,8 @@ static void done(void *context, struct batch_item *items, int n, const struct pg
         end(finish);
     }
     answer_each(rows, store_answer, store);
-    replay_go_on(store);
+    if (store->replay != NULL)
+        replay_settle(store, n);
 }
 
 static const char refused_text[] =

@@ -89,7 +89,10 @@ static int64_t earlier(int64_t a, int64_t b)
 
 static void add_waiting(struct pg_link *link, struct pg_request *request)
 {
-    DL_APPEND(link->waiting, request);
+    if (request->call.flags & PG_FIRST)
+        DL_PREPEND(link->waiting, request);
+    else
+        DL_APPEND(link->waiting, request);
     link->stats.waiting++;
 }
 

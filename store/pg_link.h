@@ -55,6 +55,8 @@ enum pg_send_flags {
     PG_REPEATABLE = 1,
     /* May wait for a link that is down. Without it such a request fails with PG_AWAY. */
     PG_WAIT = 2,
+    /* Goes before all that waits. */
+    PG_FIRST = 4,
 };
 
 struct pg_call {

@@ -8,7 +8,8 @@
 #include "store/store_internal.h"
 
 struct replay {
-    struct spool_chunk chunk; /* whose ends are under way */
+    struct spool_chunk chunk; /* whose ends are under way … */
+    int open;                 /* … and how many of them */
     int64_t count;
     void (*on_replayed)(void *context);
     void *context;
@@ -35,6 +36,7 @@ static void on_chunk(void *context, struct spool_chunk *chunk)
         return;
     }
     store->replay->chunk = *chunk;
+    store->replay->open = chunk->count;
     store->replay->count += chunk->count;
     store->node = chunk->finishes[0].node;
     for (int i = 0; i < chunk->count; i++)
@@ -49,9 +51,10 @@ void store_replay(struct store *store, void (*on_replayed)(void *context), void 
     spool_read(store->spool, on_chunk, store);
 }
 
-void replay_go_on(struct store *store)
+void replay_settle(struct store *store, int count)
 {
-    if (store->replay == NULL || batcher_open_items(store->finishes) > 0)
+    store->replay->open -= count;
+    if (store->replay->open > 0)
         return;
     spool_chunk_free(&store->replay->chunk);
     spool_read(store->spool, on_chunk, store);
@@ -61,7 +64,7 @@ void replay_refuse(struct store *store, struct store_finish *finish)
 {
     spool_refuse(store->spool, finish);
     store->replay->count--;
-    replay_go_on(store);
+    replay_settle(store, 1);
 }
 
 void replay_free(struct replay *replay)

@@ -6,8 +6,8 @@
 
 struct replay;
 
-/* The ends under way have been answered: goes on with those that follow, if this was all. */
-void replay_go_on(struct store *store);
+/* So many of its ends are committed; after the last one under way it goes on. */
+void replay_settle(struct store *store, int count);
 /* The database does not take this one. */
 void replay_refuse(struct store *store, struct store_finish *finish);
 /* Frees what a closed store leaves of it. */

@@ -138,7 +138,7 @@ static enum spool_reading take_records(struct spool_chunk *chunk, size_t *taken,
 static int read_chunk(struct spool_file *file, int64_t *offset, struct spool_chunk *chunk,
                       struct error *error)
 {
-    size_t size = WINDOW_BYTES, taken, needed;
+    size_t size = WINDOW_BYTES, taken, needed = 0;
     enum spool_reading reading;
     do {
         int code = read_window(file, *offset, size, &chunk->bytes, error);

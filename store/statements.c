@@ -51,11 +51,12 @@ const struct pg_statement statements[STATEMENT_COUNT] = {
     [STATEMENT_FINISH] =
         {
             .name = "finish",
-            .sql = "SELECT * FROM finish($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            .sql = "SELECT * FROM finish($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, "
+                   "$14, $15)",
             .repeat_parameter = 4,
             .types = {PG_ID, PG_ID, PG_INT4, PG_BOOL, PG_ID_ARRAY, PG_INT4_ARRAY, PG_INT4_ARRAY,
                       PG_BOOL_ARRAY, PG_BOOL_ARRAY, PG_JSON_ARRAY, PG_TEXT_ARRAY, PG_INT4_ARRAY,
-                      PG_INT4_ARRAY},
+                      PG_INT4_ARRAY, PG_INT8_ARRAY, PG_INT8_ARRAY},
         },
     [STATEMENT_FIRE] =
         {
@@ -226,8 +227,12 @@ const struct pg_statement statements[STATEMENT_COUNT] = {
         {
             .name = "list_attempts",
             .sql = "SELECT a.position, a.attempt, a.node_id, a.started, a.finished, a.exit_status, "
-                   "a.signal, a.reason, a.result FROM attempts a WHERE a.workflow_id = $1 "
-                   "ORDER BY a.position, a.attempt",
+                   "a.signal, a.peak_memory, a.cpu_us, a.reason, a.result FROM attempts a "
+                   "WHERE a.workflow_id = $1 "
+                   "UNION ALL SELECT t.position, t.attempt, t.node_id, t.started, t.finished, "
+                   "t.exit_status, t.signal, t.peak_memory, t.cpu_us, t.reason, t.result "
+                   "FROM tasks t WHERE t.workflow_id = $1 AND t.attempt > 0 "
+                   "AND t.status <> 'pending' ORDER BY 1, 2",
             .types = {PG_ID},
         },
     [STATEMENT_LIST_NODES] =

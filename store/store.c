@@ -78,9 +78,8 @@ struct store *store_open(const struct store_options *options)
     store->read = open_link(store, options, NULL);
     store->logs = open_link(store, options, NULL);
     store->listen = open_link(store, options, channels);
-    store->spool = spool_new(&(struct spool_options){.loop = options->loop,
-                                                     .path = options->spool_path,
-                                                     .max_bytes = options->max_spool});
+    store->spool = spool_new(&(struct spool_options){
+        .loop = options->loop, .path = options->spool_path, .max_bytes = options->max_spool});
     store->launches = store_launches_new(store, options);
     store->finishes = store_finishes_new(store, options);
     store->fires = store_fires_new(store, options);
@@ -420,8 +419,10 @@ void store_heartbeat(struct store *store, const char *state, const char *digest,
     for (int i = 0; i < count; i++)
         pg_params_int4(&params, held[i].attempt);
     pg_params_array_end(&params);
-    /* Not repeated: the next heartbeat says it better. */
-    send_done(store, store->engine, &(struct pg_call){.statement = STATEMENT_HEARTBEAT}, &params,
+    /* Not repeated: the next heartbeat says it better. After an outage it goes first, so that the
+     * lease holds when the claims arrive that come with ends of attempts. */
+    send_done(store, store->engine,
+              &(struct pg_call){.statement = STATEMENT_HEARTBEAT, .flags = PG_FIRST}, &params,
               &(struct done_call){.on_done = on_done, .context = context, .answers = true});
 }
 

@@ -108,11 +108,13 @@ struct store_finish {
     int position;
     int attempt;
     bool success;
-    bool retryable;          /* may be tried again if the task's retry limit allows */
-    struct json_span result; /* checked JSON; none: null */
-    const char *reason;      /* may be NULL */
-    int exit_status;         /* -1: none */
-    int signal;              /* 0: none */
+    bool retryable;            /* may be tried again if the task's retry limit allows */
+    struct json_span result;   /* checked JSON; none: null */
+    const char *reason;        /* may be NULL */
+    int exit_status;           /* -1: none */
+    int signal;                /* 0: none */
+    int64_t peak_memory_bytes; /* 0: not known; like cpu_us */
+    int64_t cpu_us;
     void (*on_done)(struct store_finish *finish);
 };
 /* Waits as long as it takes. While the database does not take it, it is in the spool, too; what is
@@ -298,15 +300,17 @@ void store_find_tasks(struct store *store, const struct id *workflow,
                       void (*each)(void *context, const struct task_row *row),
                       store_done_cb on_done, void *context);
 
-/* An attempt before a task's last one. */
+/* An attempt that began. */
 struct attempt_row {
     int position;
     int attempt;
     struct id node;
     int64_t started_us;
     int64_t finished_us;
-    int exit_status; /* -1: none */
-    int signal;      /* 0: none */
+    int exit_status;           /* -1: none */
+    int signal;                /* 0: none */
+    int64_t peak_memory_bytes; /* 0: not known; like cpu_us */
+    int64_t cpu_us;
     const char *reason;
     struct json_span result;
 };

@@ -66,6 +66,8 @@ static void read_attempt(const struct pg_rows *rows, int row, struct attempt_row
         pg_rows_null(rows, row, column) ? -1 : (int)pg_rows_int(rows, row, column);
     column++;
     attempt->signal = (int)pg_rows_int(rows, row, column++);
+    attempt->peak_memory_bytes = pg_rows_int(rows, row, column++);
+    attempt->cpu_us = pg_rows_int(rows, row, column++);
     attempt->reason = pg_rows_text(rows, row, column++);
     attempt->result = pg_rows_json(rows, row, column++);
 }

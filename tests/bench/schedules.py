@@ -76,7 +76,7 @@ def main():
         print(f"the daemon's share of a core: {100 * busy / (time.monotonic() - begin):.1f} %")
     finally:
         daemon.finish()
-        database.close()
+        database.drop()
         postgres.close()
 
 

@@ -77,11 +77,12 @@ RULES = [
     ("workflow that ran and never started",
      "SELECT id FROM workflows WHERE (status IN ('progress', 'success', 'error') AND started IS NULL)"
      " OR (status = 'pending' AND started IS NOT NULL)"),
+    # (`created` is a daemon's idea of the database's time, which is a little off.)
     ("times out of order",
      "SELECT id::text FROM workflows"
-     " WHERE NOT (created <= updated AND coalesce(started, finished) <= finished)"
+     " WHERE NOT (created <= updated + interval '1 s' AND coalesce(started, finished) <= finished)"
      " UNION ALL SELECT format('%s/%s', workflow_id, position) FROM tasks"
-     " WHERE NOT (created <= updated AND coalesce(started, finished) <= finished)"),
+     " WHERE NOT (created <= updated + interval '1 s' AND coalesce(started, finished) <= finished)"),
     ("queued and not pending",
      "SELECT id FROM workflows WHERE queued AND status <> 'pending'"),
 

@@ -383,6 +383,7 @@ START_TEST(a_stopped_server_is_awaited)
     send_number(CALL_ECHO, PG_REPEATABLE | PG_WAIT, 2, &replies[1]);
     send_call(&(struct pg_call){.statement = CALL_ECHO, .flags = PG_WAIT, .deadline_ms = 100}, 3,
               &replies[2]);
+    send_number(CALL_ECHO, PG_REPEATABLE | PG_WAIT | PG_FIRST, 4, &replies[3]);
     UNTIL(replies[0].count == 1 && replies[2].count == 1);
     ck_assert_int_eq(replies[0].failure.class, PG_AWAY);
     ck_assert_int_eq(replies[2].failure.class, PG_AWAY);
@@ -391,6 +392,7 @@ START_TEST(a_stopped_server_is_awaited)
     int64_t back_us = clock_mono_us();
     UNTIL(replies[1].count == 1);
     ck_assert_int_eq(replies[1].number, 2);
+    ck_assert_int_lt(replies[3].order, replies[1].order);
     ck_assert_int_lt(clock_mono_us() - back_us, 5 * US_PER_SECOND);
     ck_assert_int_eq(downs, 1);
     close_link();

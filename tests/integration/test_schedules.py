@@ -1,0 +1,744 @@
+"""Schedules as their users see them: the API, what becomes of missed fires, overlap, identity, and hot reload."""
+
+import datetime
+import subprocess
+import time
+import zoneinfo
+from textwrap import dedent
+
+import pytest
+
+import fires
+import harness
+from fires import Schedule
+from harness import eventually
+
+NOOP = "tasks: {N: {noop: true}}\n"
+
+
+def second(number=1):
+    return datetime.timedelta(seconds=number)
+
+
+def parse(text):
+    return datetime.datetime.fromisoformat(text)
+
+
+def now():
+    return datetime.datetime.now(fires.UTC)
+
+
+def count_fires(database, name, outcome="ran"):
+    return database.value("SELECT count(*) FROM fires f JOIN schedules s ON s.id = f.schedule_id"
+                          " WHERE s.name = %s AND f.outcome = %s", name, outcome)
+
+
+def await_fires(database, name, more=1, outcome="ran", have=None):
+    """Waits for so many more than there are now."""
+    wanted = more + (count_fires(database, name, outcome) if have is None else have)
+    eventually(lambda: count_fires(database, name, outcome) >= wanted,
+               lambda: f"{wanted} fires of {name} that are {outcome}, not {count_fires(database, name, outcome)}")
+
+
+def the_schedule(daemon, name="A"):
+    (found,) = [schedule for schedule in daemon.get("/api/schedules").json() if schedule["fullname"] == f"test.{name}"]
+    return found
+
+
+def names(daemon):
+    return [definition["fullname"] for definition in daemon.get("/api/definitions").json()]
+
+
+def covered(database, name, seconds, identity=None):
+    """Checks the rows of an interval against the oracle."""
+    found = Schedule(database, name, identity)
+    assert fires.uncovered(found, fires.interval(found.anchor, seconds, found.anchor, found.cursor)) == []
+    return found
+
+
+# --- the API -----------------------------------------------------------------------------------
+
+
+def test_list(start):
+    begun = now()
+    daemon = start(NOOP + dedent("""
+        test.C: {tasks: [N], periodic: {interval: 90s, catchup: all}}
+        test.A: {tasks: [N], periodic: [{crontab: "0 3 * * *", timezone: Europe/Paris}, {name: nightly, crontab: "@daily"}]}
+        test.B: {tasks: [N]}
+        """))
+    found = daemon.get("/api/schedules").json()
+    assert [(schedule["fullname"], schedule["trigger"], schedule["timezone"], schedule["catchup"])
+            for schedule in found] == [
+        ("test.A", "crontab:0 3 * * * Europe/Paris", "Europe/Paris", "latest"),
+        ("test.A", "crontab:0 0 * * * UTC", "UTC", "latest"),
+        ("test.C", "interval:90s", "UTC", "all")]
+    assert all(list(schedule) == ["catchup", "comment", "fullname", "id", "last", "next", "state", "timezone", "trigger"]
+               for schedule in found)
+    assert all(schedule["state"] == "active" and schedule["last"] is None for schedule in found)
+    paris = parse(found[0]["next"]).astimezone(zoneinfo.ZoneInfo("Europe/Paris"))
+    assert (paris.hour, paris.minute, paris.second) == (3, 0, 0) and now() < paris <= now() + second(25 * 3600)
+    assert begun < parse(found[2]["next"]) - second(90) < now()
+    assert [daemon.get(f"/api/schedules?per_page=2&page={page}").json() for page in (1, 2)] == [found[:2], found[2:]]
+    assert daemon.get("/api/schedules?per_page=2&page=3").status == 404
+    assert daemon.get("/api/schedules?page=0").status == 400
+    assert daemon.get("/api/definitions/test.A").json()["next"][0] == min(found[0]["next"], found[1]["next"])
+
+
+def test_fires(start, database):
+    daemon = start(NOOP + dedent("""
+        test.A: {tasks: [N], periodic: [{interval: 0.2}, {name: other, interval: 0.3}]}
+        test.B: {tasks: [N], periodic: {interval: 1h}}
+        """))
+    await_fires(database, "A", 10)
+    assert daemon.post("/api/schedules/test.A/pause").status == 200  # so that nothing moves
+    await_fires(database, "A", 2, "paused")
+    daemon.define(NOOP + "test.B: {tasks: [N], periodic: {interval: 1h}}")
+    assert daemon.reload()["errors"] == []
+    found = daemon.get("/api/schedules/test.A/fires").json()
+    assert [fire["scheduled"] for fire in found] == sorted((fire["scheduled"] for fire in found), reverse=True)
+    ran = [fire for fire in found if fire["outcome"] == "ran"]
+    assert all(list(fire) == ["decided", "outcome", "schedule", "scheduled", "workflow"] for fire in ran)
+    assert daemon.workflow(ran[0]["workflow"])["scheduled"] == ran[0]["scheduled"]
+    assert all(list(fire) == ["decided", "outcome", "schedule", "scheduled"] for fire in found if fire not in ran)
+    pages = [daemon.get(f"/api/schedules/test.A/fires?per_page=5&page={page}") for page in (1, 2)]
+    assert [fire for page in pages for fire in page.json()] == found[:10]
+    (one,) = {fire["schedule"] for fire in found} - {ran[0]["schedule"]}
+    assert daemon.get(f"/api/schedules/{one}/fires").json() == [fire for fire in found if fire["schedule"] == one]
+    assert daemon.get("/api/schedules/test.B/fires").text == "[]\n"
+    assert daemon.get("/api/schedules/test.B/fires?page=2").status == 404
+    for unknown in ("test.NOPE", "999999", "99999999999999999999", "A", "0"):
+        reply = daemon.get(f"/api/schedules/{unknown}/fires")
+        assert (reply.status, reply.json()) == (404, {"error": f"Schedule {unknown} not found"})
+    assert {schedule["state"] for schedule in daemon.get("/api/schedules").json()
+            if schedule["fullname"] == "test.A"} == {"removed"}
+
+
+def test_pause_and_resume(start, database):
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 0.2, catchup: all}}")
+    await_fires(database, "A")
+    reply = daemon.post("/api/schedules/test.A/pause", {"comment": "broken disk"})
+    assert reply.status == 200
+    assert (reply.json()["state"], reply.json()["comment"], reply.json()["next"]) == ("paused", "broken disk", None)
+    paused = now()
+    assert daemon.post("/api/schedules/test.A/pause").json()["comment"] == "broken disk"
+    await_fires(database, "A", 2, "paused")
+    daemon.stop()
+    daemon.start()
+    assert the_schedule(daemon)["state"] == "paused"
+    await_fires(database, "A", 2, "paused")
+    resumed = now()
+    reply = daemon.post("/api/schedules/test.A/resume")
+    assert (reply.status, reply.json()["state"], reply.json()["comment"]) == (200, "active", None)
+    assert daemon.post("/api/schedules/test.A/resume").status == 200
+    await_fires(database, "A", 3)
+    found = covered(database, "A", 0.2)
+    assert found.ran(paused, resumed) == []
+    assert all(row[4] is None for row in found.rows if row[1] != "ran")
+
+
+def test_resuming_does_not_fire_what_was_due_before(start, database):
+    """Not even what nobody has decided yet: no daemon ran."""
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 1m, catchup: all}}")
+    daemon.post("/api/schedules/test.A/pause")
+    daemon.stop()
+    database.sql("UPDATE schedules SET anchor = now() - interval '10 m 30 s', cursor = now() - interval '10 m 30 s'")
+    database.sql("UPDATE schedules SET paused = false, resumed = now() - interval '5 m'")
+    daemon.start()
+    await_fires(database, "A", 5, have=0)
+    found = covered(database, "A", 60)
+    assert [row[1] for row in found.rows] == ["paused"] * 5 + ["ran"] * 5
+
+
+def test_pause_of_several(start):
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: [{interval: 1h}, {name: x, interval: 2h}]}")
+    both = daemon.post("/api/schedules/test.A/pause").json()
+    assert [schedule["state"] for schedule in both] == ["paused", "paused"]
+    one = daemon.post(f"/api/schedules/{both[0]['id']}/resume").json()
+    assert (one["id"], one["state"]) == (both[0]["id"], "active")
+    assert [schedule["state"] for schedule in daemon.get("/api/schedules").json()] == ["active", "paused"]
+
+
+def test_refused_requests(start):
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 1h}}\ntest.B: {tasks: [N]}")
+    for verb in ("pause", "resume", "trigger"):
+        for unknown in ("test.NOPE", "test.B", "123456", "0"):
+            reply = daemon.post(f"/api/schedules/{unknown}/{verb}")
+            assert (reply.status, reply.json()) == (404, {"error": f"Schedule {unknown} not found"})
+    for body in ({"comment": 1}, {"comment": "x" * 256}, [], "nonsense"):
+        assert daemon.post("/api/schedules/test.A/pause", body).status == 400, body
+    assert the_schedule(daemon)["state"] == "active"
+    assert daemon.post("/api/schedules/test.A/pause", {"comment": "ä" * 255}).json()["comment"] == "ä" * 255
+    assert daemon.get("/api/schedules/test.A/pause").status == 405
+
+
+def test_trigger(start, database):
+    daemon = start("tasks: {ECHO: {script: cat > $DIRECTOR_RESULT}}\n"
+                   "test.A: {tasks: [ECHO], periodic: {interval: 1h, payload: {z: 1.0}}}")
+    before = Schedule(database, "A")
+    daemon.post("/api/schedules/test.A/pause")
+    reply = daemon.post("/api/schedules/test.A/trigger")
+    assert reply.status == 201
+    made = reply.json()
+    assert (made["status"], made["periodic"], made["payload"]) == ("pending", True, {"z": 1.0})
+    found = daemon.wait(made["id"])
+    assert found["scheduled"] == made["scheduled"] and found["created"] == made["created"]
+    assert found["tasks"][0]["result"]["payload"] == {"z": 1.0}
+    (fire,) = daemon.get("/api/schedules/test.A/fires").json()
+    assert (fire["outcome"], fire["workflow"], fire["scheduled"]) == ("ran", made["id"], made["scheduled"])
+    after = Schedule(database, "A")
+    assert (after.cursor, after.anchor, after.paused) == (before.cursor, before.anchor, True)
+    ids = {daemon.post(f"/api/schedules/{after.id}/trigger").json()["id"] for _ in range(20)}
+    for workflow in ids:
+        daemon.wait(workflow)
+    assert len(ids) == 20 and len(daemon.get("/api/schedules/test.A/fires").json()) == 21
+
+
+def test_trigger_while_it_fires(start, database):
+    """By hand and by the clock in one batch: each keeps to its own rules."""
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 10ms}}")
+    daemon.post("/api/schedules/test.A/pause")
+    ids = set()
+    for _ in range(100):
+        reply = daemon.post("/api/schedules/test.A/trigger")
+        assert reply.status == 201
+        ids.add(reply.json()["id"])
+    daemon.post("/api/schedules/test.A/resume")
+    await_fires(database, "A", 20)
+    found = Schedule(database, "A")
+    assert len(ids) == 100
+    by_hand = [row for row in found.rows if row[4] in ids]
+    assert len(by_hand) == 100 and all(row[1] == "ran" for row in by_hand)
+    found.rows = [row for row in found.rows if row[4] not in ids]
+    assert fires.uncovered(found, fires.interval(found.anchor, 0.01, found.anchor, found.cursor)) == []
+
+
+# --- missed fires ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("catchup", ["latest", "all", "none"])
+def test_downtime(start, database, catchup):
+    """A few seconds without a daemon."""
+    daemon = start(NOOP + f"test.A: {{tasks: [N], periodic: {{interval: 0.5, catchup: {catchup}}}}}")
+    await_fires(database, "A")
+    daemon.stop()
+    stopped = now()
+    time.sleep(2.2)
+    began = now()
+    daemon.start()
+    eventually(lambda: Schedule(database, "A").ran(began + second(2)), "it fires in time")
+    found = covered(database, "A", 0.5)
+    missed = fires.interval(found.anchor, 0.5, stopped, began)
+    ran = found.ran(stopped, began)
+    assert len(missed) >= 4
+    if catchup == "all":
+        assert ran == missed
+    elif catchup == "none":
+        assert ran == []
+    else:  # what fell due while it started may be newer still
+        assert ran in ([missed[-1]], [])
+        assert found.ran(stopped, began + second())
+    assert set(found.outcomes(began + second(2)).values()) == {"ran"}
+
+
+def test_catchup_window(start, database):
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 0.5, catchup: all, catchup_window: 1s}}")
+    await_fires(database, "A")
+    daemon.stop()
+    stopped = now()
+    time.sleep(3)
+    began = now()
+    daemon.start()
+    await_fires(database, "A", 3)
+    found = covered(database, "A", 0.5)
+    assert found.ran(stopped, began - second(1)) == []
+    assert set(found.outcomes(stopped, began - second(1.5)).values()) == {"collapsed"}
+
+
+def test_long_downtime_catches_up_five_hundred(start, database):
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 1m, catchup: all}}", concurrency=64)
+    daemon.stop()
+    database.sql("UPDATE schedules SET anchor = now() - interval '1 d 30 s', cursor = now() - interval '1 d 30 s'")
+    daemon.start()
+    await_fires(database, "A", 500, have=0)
+    found = covered(database, "A", 60)
+    assert [(row[1], row[2]) for row in found.rows] == [("collapsed", 940)] + [("ran", None)] * 500
+    (fire,) = daemon.get("/api/schedules/test.A/fires?per_page=1&page=501").json()
+    assert list(fire) == ["count", "decided", "outcome", "schedule", "scheduled", "until"]
+    assert (fire["count"], fire["outcome"]) == (940, "collapsed")
+    eventually(lambda: database.value("SELECT count(*) FROM workflows WHERE finished IS NULL") == 0, "all have run")
+
+
+def test_month_of_seconds(start, database):
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 1s}}")
+    daemon.stop()
+    database.sql("UPDATE schedules SET anchor = now() - interval '30 d', cursor = now() - interval '30 d'")
+    daemon.start()
+    assert daemon.get("/api/ping").status == 200
+    await_fires(database, "A", 2)
+    assert database.value("SELECT sum(count) FROM fires") >= 30 * 86400 - 100
+    assert database.value("SELECT count(*) FROM fires") < 300 + 20
+
+
+def test_jitter(start, database):
+    daemon = start(NOOP + "\n".join(
+        f"test.N{n}: {{tasks: [N], periodic: {{crontab: '* * * * * *', jitter: 900ms}}}}" for n in range(20)))
+    time.sleep(3)
+    rows = database.sql("SELECT s.name, f.scheduled, f.decided FROM fires f JOIN schedules s ON s.id = f.schedule_id")
+    assert all(at.microsecond == 0 for _, at, _ in rows)
+    late = {}
+    for name, at, decided in rows:
+        late.setdefault(name, []).append((decided - at).total_seconds())
+    assert all(0 <= value < 1.5 for values in late.values() for value in values)
+    assert len({round(min(values), 1) for values in late.values()}) >= 4  # they are spread
+    before = {name: min(values) for name, values in late.items()}
+    daemon.stop()
+    daemon.start()
+    time.sleep(2)
+    for name, at, decided in database.sql(
+            "SELECT DISTINCT ON (s.name) s.name, f.scheduled, f.decided FROM fires f"
+            " JOIN schedules s ON s.id = f.schedule_id ORDER BY s.name, f.scheduled DESC"):
+        assert (decided - at).total_seconds() > before[name] - 0.01  # the same offset as before
+
+
+def test_bounds(start, database):
+    begin = now().replace(microsecond=0) + second(2)
+    daemon = start(NOOP + dedent(f"""
+        test.A:
+          tasks: [N]
+          periodic: {{crontab: "* * * * * *", start_at: "{begin.isoformat()}", end_at: "{(begin + second(2)).isoformat()}"}}
+        """))
+    eventually(lambda: len(Schedule(database, "A").rows) == 3, "three fires")
+    eventually(lambda: the_schedule(daemon)["next"] is None, "none follows")
+    assert Schedule(database, "A").ran() == [begin, begin + second(), begin + second(2)]
+    assert parse(the_schedule(daemon)["last"]) == begin + second(2)
+
+
+def test_daemon_waits_for_its_database(start, database, postgres):
+    """What fell due while the database was away is for `catchup`."""
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 0.5, catchup: latest}}")
+    daemon.expect_errors("could not be", "heartbeat", "lease")
+    await_fires(database, "A")
+    postgres.stop()
+    time.sleep(1)
+    postgres.start()
+    await_fires(database, "A", 3)
+    covered(database, "A", 0.5)
+
+
+# --- overlap -----------------------------------------------------------------------------------
+
+GATE = """
+tasks:
+  GATE: {env: {FILE: "{{ payload.gate }}"}, script: 'until [ -e "$FILE" ]; do sleep 0.02; done'}
+  # Says when it begins, and, when it is stopped, takes its time to end.
+  SLOW_END:
+    env: {FILE: "{{ payload.file }}"}
+    script: |
+      trap 'sleep 0.4; echo end >> "$FILE"; exit 1' TERM
+      echo begin >> "$FILE"
+      while :; do sleep 0.02; done
+"""
+
+
+def unfinished(database, name="A"):
+    return database.sql("SELECT id::text, status::text FROM workflows WHERE name = %s AND finished IS NULL ORDER BY id", name)
+
+
+def gated(name, concurrency, gate, periodic=""):
+    return (f"test.{name}: {{tasks: [GATE], concurrency: {concurrency},"
+            f" periodic: {{{periodic or 'interval: 1h'}, payload: {{gate: {gate}}}}}}}\n")
+
+
+def test_periodic_skip(start, database, tmp_path):
+    gate = tmp_path / "gate"
+    daemon = start(GATE + gated("A", "{overlap: skip}", gate, "interval: 0.2"))
+    await_fires(database, "A", 3, "overlap")
+    assert len(unfinished(database)) == 1
+    gate.touch()
+    await_fires(database, "A", 2)
+    gate.unlink()
+    await_fires(database, "A", 2, "overlap")
+    gate.touch()
+    found = covered(database, "A", 0.2)
+    assert set(found.outcomes().values()) == {"ran", "overlap"}
+    reply = daemon.get("/api/schedules/test.A/fires").json()
+    assert all(("workflow" in fire) == (fire["outcome"] == "ran") for fire in reply)
+
+
+def test_periodic_queue(start, database, tmp_path):
+    gate = tmp_path / "gate"
+    daemon = start(GATE + gated("A", "{limit: 2}", gate, "interval: 0.2"))
+    await_fires(database, "A", 5)
+    found = unfinished(database)
+    eventually(lambda: [status for _, status in unfinished(database)][:2] == ["progress"] * 2, "two run")
+    assert {status for _, status in unfinished(database)[2:]} == {"pending"}
+    daemon.post("/api/schedules/test.A/pause")
+    gate.touch()
+    for workflow, _ in found:
+        daemon.wait(workflow)
+    started = [parse(daemon.workflow(workflow)["started"]) for workflow, _ in found]
+    assert started[2:] == sorted(started[2:]) and max(started[:2]) < started[2]  # the oldest first
+    assert at_once(database) == 2
+
+
+def test_periodic_replace(start, database, tmp_path):
+    gate = tmp_path / "gate"
+    daemon = start(GATE + gated("A", "{limit: 2, overlap: replace}", gate, "interval: 0.3"))
+    await_fires(database, "A", 5)
+    daemon.post("/api/schedules/test.A/pause")
+    found = unfinished(database)
+    assert len(found) == 2
+    rows = database.sql("SELECT id::text, status::text, reason FROM workflows ORDER BY id")
+    assert {row[1:] for row in rows[:-2]} == {("canceled", "replaced")}
+    assert [row[0] for row in rows[-2:]] == [workflow for workflow, _ in found]  # the newest are left
+    assert set(covered(database, "A", 0.3).outcomes().values()) <= {"ran", "paused"}
+    gate.touch()
+    for workflow, _ in found:
+        daemon.wait(workflow)
+
+
+def test_replaced_processes_are_gone_before_the_next_begin(start, database, tmp_path):
+    file = tmp_path / "file"
+    daemon = start(GATE + "test.A: {tasks: [SLOW_END], concurrency: {overlap: replace}}")
+    for count in (1, 2, 3):
+        launched = daemon.launch("A", {"file": str(file)})
+        eventually(lambda: file.exists() and file.read_text().count("begin") == count, "it has begun")
+    daemon.cancel(launched)
+    eventually(lambda: file.read_text().count("end") == 3, "all have ended")
+    assert file.read_text().split() == ["begin", "end"] * 3
+
+
+def test_rest_skip(start, database, tmp_path):
+    gate = tmp_path / "gate"
+    daemon = start(GATE + gated("A", "{limit: 2, overlap: skip}", gate))
+    payload = {"gate": str(gate)}
+    first = [daemon.launch("A", payload), daemon.post("/api/schedules/test.A/trigger").json()["id"]]
+    for path, body in (("/api/workflows", {"project": "test", "name": "A", "payload": payload}),
+                       ("/api/schedules/test.A/trigger", None), (f"/api/workflows/{first[0]}/relaunch", None)):
+        reply = daemon.post(path, body)
+        assert reply.status == 409, reply
+        assert "test.A" in reply.json()["error"]
+    assert [fire["outcome"] for fire in daemon.get("/api/schedules/test.A/fires").json()] == ["overlap", "ran"]
+    gate.touch()
+    for workflow in first:
+        daemon.wait(workflow)
+    daemon.run("A", payload)
+
+
+def test_rest_queue(start, database, tmp_path):
+    gates = [tmp_path / str(number) for number in range(4)]
+    daemon = start(GATE + gated("A", "{limit: 1}", gates[0]))
+    found = [daemon.launch("A", {"gate": str(gate)}) for gate in gates]
+    daemon.wait(found[0], "progress")
+    daemon.cancel(found[1])  # one that waits
+    assert daemon.workflow(found[2])["status"] == "pending"
+    gates[0].touch()
+    daemon.wait(found[0])
+    daemon.wait(found[2], "progress")
+    assert daemon.workflow(found[3])["status"] == "pending"
+    daemon.cancel(found[2])  # one that runs
+    daemon.wait(found[3], "progress")
+    gates[3].touch()
+    daemon.wait(found[3])
+    assert daemon.workflow(found[1])["tasks"][0]["status"] == "canceled"
+
+
+def test_rest_replace(start, database, tmp_path):
+    gate = tmp_path / "gate"
+    daemon = start(GATE + gated("A", "{overlap: replace}", gate))
+    found = [daemon.launch("A", {"gate": str(gate)}) for _ in range(4)]
+    for workflow in found[:3]:
+        assert daemon.wait(workflow, "canceled")["reason"] == "replaced"
+    daemon.wait(found[3], "progress")
+    gate.touch()
+    daemon.wait(found[3])
+
+
+def at_once(database, name="A"):
+    """How many instances ran at once at the most."""
+    moves = [(at, change) for started, finished in database.sql(
+        "SELECT t.started, t.finished FROM tasks t JOIN workflows w ON w.id = t.workflow_id"
+        " WHERE w.name = %s AND t.started IS NOT NULL", name) for at, change in ((started, 1), (finished, -1)) if at]
+    running = most = 0
+    for _, change in sorted(moves):
+        running += change
+        most = max(most, running)
+    return most
+
+
+def test_limit_across_a_restart(start, database, tmp_path):
+    gate = tmp_path / "gate"
+    daemon = start(GATE + gated("A", "{limit: 1, overlap: queue}", gate))
+    found = [daemon.launch("A", {"gate": str(gate)}) for _ in range(3)]
+    daemon.wait(found[0], "progress")
+    daemon.stop()
+    daemon.start()
+    assert daemon.wait(found[0], "error")["reason"] == "node_stopped"
+    daemon.wait(found[1], "progress")
+    daemon.kill()
+    daemon.start()
+    assert daemon.wait(found[1], "error")["reason"] == "node_lost"
+    daemon.wait(found[2], "progress")
+    gate.touch()
+    daemon.wait(found[2])
+
+
+def test_skip_across_a_restart(start, database, tmp_path):
+    """An instance that nobody runs just now takes up its place."""
+    gate = tmp_path / "gate"
+    daemon = start(GATE + "test.A: {tasks: [GATE], queue: elsewhere, concurrency: {overlap: skip}}", queues="here")
+    found = daemon.launch("A", {"gate": str(gate)})
+    daemon.stop()
+    daemon.start()
+    body = {"project": "test", "name": "A", "payload": {}}
+    assert daemon.post("/api/workflows", body).status == 409
+    daemon.cancel(found)
+    assert daemon.post("/api/workflows", body).status == 201
+
+
+@pytest.mark.parametrize("overlap", ["queue", "skip", "replace"])
+def test_limit_across_two_daemons(make, database, overlap):
+    definition = ("tasks: {S: {command: [sleep, 0.05]}}\n"
+                  f"test.A: {{tasks: [S], concurrency: {{limit: 2, overlap: {overlap}}}, periodic: {{interval: 20ms}}}}")
+    daemons = [make(definition).start(), make(definition).start()]
+    body = {"project": "test", "name": "A", "payload": {}}
+    for number in range(40):
+        reply = daemons[number % 2].post("/api/workflows", body)
+        assert reply.status in ((201, 409) if overlap == "skip" else (201,)), reply
+    for daemon in daemons:
+        daemon.post("/api/schedules/test.A/pause")
+    if overlap == "queue":
+        database.sql("SELECT cancel(array_agg(id), 'canceled_by_user') FROM workflows WHERE queued")
+    eventually(lambda: not unfinished(database), "all have ended")
+    assert at_once(database) <= 2
+    found = covered(database, "A", 0.02)
+    assert set(found.outcomes().values()) <= {"ran", "overlap", "paused"}
+
+
+def test_room_that_was_never_used(start, database):
+    """The daemon whose call made room died before it could let the next one in."""
+    daemon = start(NOOP + "test.A: {tasks: [N], queue: elsewhere, concurrency: {limit: 1}}", queues="here")
+    found = [daemon.launch("A") for _ in range(2)]
+    daemon.stop()
+    database.sql("SELECT cancel(ARRAY [%s]::uuid[], 'canceled_by_user')", found[0])
+    daemon.settings["queues"] = "*"
+    daemon.start().wait(found[1])
+
+
+# --- what a schedule is known by ---------------------------------------------------------------
+
+
+def test_phase_stays(start, database):
+    """Whatever else changes, and through any number of reloads and restarts."""
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 1h}}")
+    first, before = the_schedule(daemon), Schedule(database, "A")
+    for text in ("test.A: {tasks: [N], periodic: {interval: 60m, catchup: all, payload: {x: 1}, jitter: 0}}",
+                 "test.A: {tasks: [N, N], periodic: [{crontab: '@daily'}, {interval: 3600}]}",
+                 "test.Z: {tasks: [N]}\ntest.A: {tasks: [N], periodic: {interval: 1h}}"):
+        daemon.define(NOOP + text)
+        assert daemon.reload()["errors"] == []
+        found = [schedule for schedule in daemon.get("/api/schedules").json() if schedule["id"] == first["id"]]
+        assert (found[0]["next"], found[0]["state"]) == (first["next"], "active")
+    for _ in range(10):
+        daemon.reload()
+    daemon.stop()
+    daemon.start()
+    after = Schedule(database, "A", "interval:3600s")
+    assert (after.anchor, after.cursor) == (before.anchor, before.cursor)
+    assert [schedule["next"] for schedule in daemon.get("/api/schedules").json()
+            if schedule["id"] == first["id"]] == [first["next"]]
+
+
+def test_changed_interval_begins_anew(start, database):
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {name: poll, interval: 1h}}")
+    before = Schedule(database, "A")
+    daemon.define(NOOP + "test.A: {tasks: [N], periodic: {name: poll, interval: 0.3}}")
+    changed = now()
+    daemon.reload()
+    after = Schedule(database, "A")
+    assert after.id == before.id and changed < after.anchor < now()
+    await_fires(database, "A", 3)
+    covered(database, "A", 0.3)
+    assert len(daemon.get("/api/schedules").json()) == 1
+
+
+def test_unnamed_with_another_trigger_is_another(start, database):
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {crontab: '0 3 * * *'}}")
+    daemon.define(NOOP + "test.A: {tasks: [N], periodic: {crontab: '0 3 * * *', timezone: Asia/Tokyo}}")
+    daemon.reload()
+    assert {schedule["trigger"]: schedule["state"] for schedule in daemon.get("/api/schedules").json()} == {
+        "crontab:0 3 * * * UTC": "removed", "crontab:0 3 * * * Asia/Tokyo": "active"}
+
+
+def test_removed_and_back(start, database):
+    """What was due between is nobody's: the schedule did not exist. It keeps its phase, and its pause."""
+    text = NOOP + "test.A: {tasks: [N], periodic: {interval: 0.2}}\ntest.B: {tasks: [N], periodic: {interval: 1h}}"
+    daemon = start(text)
+    daemon.post("/api/schedules/test.B/pause", {"comment": "why"})
+    await_fires(database, "A")
+    before = Schedule(database, "A")
+    daemon.define(NOOP + "test.C: {tasks: [N]}")
+    daemon.reload()
+    removed = now()
+    assert the_schedule(daemon)["state"] == "removed" and the_schedule(daemon)["next"] is None
+    assert daemon.post("/api/schedules/test.A/trigger").status == 404
+    assert daemon.post("/api/schedules/test.A/pause").status == 404
+    time.sleep(1)
+    daemon.define(text)
+    back = now()
+    daemon.reload()
+    await_fires(database, "A", 3)
+    after = Schedule(database, "A")
+    assert (after.id, after.anchor) == (before.id, before.anchor)
+    assert after.outcomes(removed + second(0.2), back) == {}
+    assert fires.uncovered(after, fires.interval(after.anchor, 0.2, after.anchor, removed) + [
+        at for at in fires.interval(after.anchor, 0.2, removed, after.cursor) if at in after.outcomes()]) == []
+    assert (the_schedule(daemon, "B")["state"], the_schedule(daemon, "B")["comment"]) == ("paused", "why")
+
+
+def test_time_zone_that_is_unknown(start):
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {crontab: '0 3 * * *', timezone: America/Caracas}}")
+    daemon.expect_errors("definition refused")
+    daemon.define(NOOP + "test.A: {tasks: [N], periodic: {crontab: '0 3 * * *', timezone: America/Karakas}}")
+    (problem,) = daemon.reload()["errors"]
+    assert "America/Karakas" in problem["error"] and "America/Caracas" in problem["error"]
+    assert the_schedule(daemon)["timezone"] == "America/Caracas"
+    assert parse(the_schedule(daemon)["next"]).hour == 7  # four hours behind UTC all the year
+
+
+# --- hot reload --------------------------------------------------------------------------------
+
+
+def seconds_until(look):
+    begin = time.monotonic()
+    eventually(look, "seen by itself")
+    return time.monotonic() - begin
+
+
+def test_rename_counts_at_once(start):
+    daemon = start(NOOP + "test.A: {tasks: [N]}")
+    for number in range(5):
+        daemon.define(f"test.N{number}: {{tasks: [N]}}", "more.yml")
+        assert seconds_until(lambda: f"test.N{number}" in names(daemon)) < 1
+    (daemon.workflows / "more.yml").unlink()
+    eventually(lambda: names(daemon) == ["test.A"], "the removed file is noticed")
+
+
+def test_file_in_the_making(start):
+    """What is there of it would be right in itself, and must not count, whoever asks for a reload."""
+    daemon = start(NOOP + "test.A: {tasks: [N]}\ntest.B: {tasks: [N]}")
+    with open(daemon.workflows / "test.yml", "w", encoding="utf-8") as file:  # empty from here on
+        for part in (NOOP, "test.A: {tasks: [N]}\n"):
+            file.write(part)
+            file.flush()
+            time.sleep(0.4)
+            assert daemon.reload()["loaded"] == 2
+        assert names(daemon) == ["test.A", "test.B"]
+        file.write("test.C: {tasks: [N]}\n")
+    assert seconds_until(lambda: names(daemon) == ["test.A", "test.C"]) < 2
+
+
+def test_file_that_is_rewritten_all_the_time(start):
+    """A reload never sees a part of it."""
+    text = NOOP + "".join(f"test.N{number}: {{tasks: [N]}}\n" for number in range(200))
+    daemon = start(text)
+    writer = subprocess.Popen(
+        ["/usr/bin/python3", "-c", """
+import sys, time
+name, text = sys.argv[1:]
+while True:
+    with open(name, "w") as file:
+        for line in text.splitlines(True):
+            file.write(line)
+            if line.startswith("test.N1"):
+                file.flush()
+    time.sleep(0.001)
+""", str(daemon.workflows / "test.yml"), text])
+    try:
+        for _ in range(50):
+            assert daemon.reload() == {"errors": [], "loaded": 200}
+    finally:
+        writer.kill()
+        writer.wait()
+    (daemon.workflows / "test.yml").write_text(text)
+
+
+def test_directory_that_vanishes_unloads_nothing(start):
+    daemon = start(NOOP + "test.A: {tasks: [N]}")
+    daemon.expect_errors("definitions not loaded")
+    away = daemon.workflows.rename(daemon.workflows.with_name("away"))
+    time.sleep(1.2)
+    assert names(daemon) == ["test.A"]
+    (away / "more.yml").write_text("test.B: {tasks: [N]}\n")
+    away.rename(daemon.workflows)
+    assert seconds_until(lambda: names(daemon) == ["test.A", "test.B"]) < 3
+    daemon.define("test.C: {tasks: [N]}", "more.yml")
+    assert seconds_until(lambda: names(daemon) == ["test.A", "test.C"]) < 1
+
+
+def test_directory_that_is_a_link(make):
+    daemon = make()
+    versions = [daemon.directory / name for name in ("one", "two")]
+    for number, version in enumerate(versions):
+        version.mkdir()
+        (version / "test.yml").write_text(NOOP + f"test.N{number}: {{tasks: [N]}}\n")
+    link = daemon.directory / "current"
+    link.symlink_to(versions[0])
+    daemon.settings["workflows_dir"] = link
+    daemon.start()
+    assert names(daemon) == ["test.N0"]
+    for number in (1, 0, 1):
+        new = daemon.directory / "new"
+        new.symlink_to(versions[number])
+        new.rename(link)
+        assert seconds_until(lambda: names(daemon) == [f"test.N{number}"]) < 2
+
+
+def test_bad_file_shows_and_unloads_nothing(start, database):
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 0.3}}")
+    daemon.expect_errors("definition refused")
+    await_fires(database, "A")
+    daemon.define(NOOP + "test.A: {tasks: [N], periodic: {interval: soon}}")
+    errors = eventually(lambda: daemon.get("/api/health").json()["definitions"]["errors"], "the error shows")
+    assert [(error["file"], error["line"]) for error in errors] == [("workflows.d/test.yml", 2)]
+    assert "soon" in errors[0]["error"]
+    await_fires(database, "A", 3)
+    covered(database, "A", 0.3)
+
+
+def test_reloads_while_it_fires(start, database):
+    """Also with a definition that is another each time."""
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 10ms}}")
+    for number in range(20):
+        daemon.define(NOOP + f"test.A: {{tasks: [N], periodic: {{interval: 10ms, payload: {{n: {number}}}}}}}")
+        assert daemon.reload()["errors"] == []
+    await_fires(database, "A", 10)
+    covered(database, "A", 0.01)
+
+
+# --- directord --next --------------------------------------------------------------------------
+
+
+def ask_next(*arguments):
+    done = subprocess.run([harness.DIRECTORD, "--next", *arguments], capture_output=True, text=True,
+                          timeout=harness.DEADLINE, env={"PATH": "/usr/bin:/bin", "TZ": "Asia/Tokyo"})
+    return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
+
+
+def test_next():
+    start = ["--from", "2026-03-28T00:00:00Z"]
+    assert ask_next("30 2 * * *", "--timezone", "Europe/Paris", *start, "--count", "3") == (
+        0, ["2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"], [])
+    assert ask_next("90s", *start, "--count", "2") == (0, ["2026-03-28T00:01:30Z", "2026-03-28T00:03:00Z"], [])
+    assert ask_next("0 0 13 * 5", "--day-match", "all", *start, "--count=1") == (0, ["2026-11-13T00:00:00Z"], [])
+    status, lines, errors = ask_next("@hourly")
+    assert (status, len(lines), errors) == (0, 5, [])
+    assert now() < parse(lines[0].replace("Z", "+00:00")) <= now() + second(3600)
+
+
+@pytest.mark.parametrize("arguments", [
+    ["0 0 30 2 *"], ["0 3 * *"], ["5/15 * * * *"], ["22-2 * * * *"], ["@sometimes"], [""],
+    ["0 3 * * *", "--timezone", "Mars/Base"], ["0 3 * * *", "--from", "tomorrow"], ["0 3 * * *", "--count", "0"]])
+def test_next_refused(arguments):
+    status, lines, errors = ask_next(*arguments)
+    assert (status, lines, len(errors)) == (1, [], 1)
