@@ -15,6 +15,7 @@ MAKEFLAGS += --no-print-directory
 PACKAGES := gcc make pkg-config libuv1-dev node-llhttp libcjson-dev libpq-dev libyaml-dev uuid-dev \
     uthash-dev libsystemd-dev check postgresql tzdata python3 python3-pytest python3-yaml \
     python3-psycopg2
+BENCH_PACKAGES := wrk
 LINT_PACKAGES := clang clang-format clang-tidy libclang-rt-dev shellcheck
 
 # --- flags ---------------------------------------------------------------------------------------------------
@@ -65,7 +66,7 @@ $(BUILD)/directord-exec: $(LAUNCHER_MAIN:%.c=$(BUILD)/%.o) $(BUILD)/executor.a $
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC   $<"
-	$(Q)$(CC) $(ALL_CFLAGS) $(if $(filter api/%,$<),$(LLHTTP_CFLAGS)) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) $(if $(filter api/% tests/bench/bare_http.c,$<),$(LLHTTP_CFLAGS)) -MMD -MP -c $< -o $@
 
 # Quiet about warnings: these are not our sources.
 $(BUILD)/llhttp/%.o: /usr/share/llhttp/%.c
@@ -138,6 +139,13 @@ integration: $(BUILD)/directord $(BUILD)/directord-exec $(NEXT_DRIVER) ## the te
 	$(Q)DIRECTORD=$(abspath $(BUILD)/directord) BUILD=$(BUILD) \
 	    $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration
 
+.PHONY: torture torture-run
+torture: ## kill daemons, server and connections for TORTURE_SECONDS (600), then check what is left
+	$(Q)$(MAKE) deps
+	$(Q)$(MAKE) torture-run
+torture-run: $(BUILD)/directord
+	$(Q)DIRECTORD=$(abspath $(BUILD)/directord) $(PYTHON) tests/torture/torture.py
+
 fuzz: ## fuzz each parser for FUZZ_SECONDS (60)
 	$(Q)$(MAKE) lint-deps
 	$(Q)$(MAKE) BUILD=$(BUILD)/fuzz CC=clang SANITIZE=fuzzer,address,undefined FUZZ_MAIN= fuzz-run
@@ -147,6 +155,37 @@ fuzz-run: $(FUZZERS)
 	    $$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0 -print_final_stats=1 \
 	        -artifact_prefix=$(BUILD)/$$noun- $$found tests/fuzz/corpus/$$noun; \
 	done
+
+# --- bench -----------------------------------------------------------------------------------------------------------
+# The yardsticks are programs of their own; bench.py runs them beside the daemon. docs/performance.md explains the lines.
+YARDSTICKS := $(addprefix $(BUILD)/tests/bench/,bare_http sql_yardstick spawn_yardstick ballast.so)
+$(BUILD)/tests/bench/bare_http: $(LLHTTP_OBJECTS)
+$(BUILD)/tests/bench/sql_yardstick: $(BUILD)/store.a $(BUILD)/base.a
+$(filter-out %.so,$(YARDSTICKS)): %: %.o
+	@echo "  LINK $@"
+	$(Q)$(link)
+.SECONDARY: $(YARDSTICKS:=.o)
+$(BUILD)/tests/bench/%.so: tests/bench/%.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) -fPIC -shared $(WARNINGS) $(CFLAGS) $< -o $@
+
+.PHONY: bench bench-run bench-peers
+bench: ## measure everything, each beside a yardstick; bench-LINE measures one line (BENCH_SECONDS, BENCH_ROUNDS, BENCH_FULL)
+	$(Q)$(MAKE) deps bench-deps
+	$(Q)$(MAKE) bench-run
+bench-%:
+	$(Q)$(MAKE) deps bench-deps
+	$(Q)$(MAKE) bench-run BENCH_LINES=$*
+bench-peers: $(BUILD)/peers/node_modules ## the engine beside graphile-worker and pg-boss (npm installs them below the build)
+	$(Q)$(MAKE) deps bench-deps
+	$(Q)$(MAKE) bench-run BENCH_LINES=peers
+bench-run: $(BUILD)/directord $(YARDSTICKS)
+	$(Q)BUILD=$(BUILD) DIRECTORD=$(abspath $(BUILD)/directord) $(PYTHON) tests/bench/bench.py $(BENCH_LINES)
+$(BUILD)/peers/node_modules: $(wildcard tests/bench/peers/*)
+	@mkdir -p $(@D)
+	cp $^ $(@D)
+	cd $(@D) && npm install --no-fund --no-audit
+	@touch $@
 
 # --- lint ------------------------------------------------------------------------------------------------------------
 SOURCES := $(foreach f,$(FOLDERS),$(wildcard $(f)/*.c))
@@ -183,11 +222,13 @@ $(BUILD)/%.tidy: %.c $(BUILD)/%.o .clang-tidy
 # Packages of the list that are not installed yet.
 missing = $$(for p in $(1); do dpkg-query -W -f '$${db:Status-Abbrev}' $$p 2>/dev/null | grep -q ^ii || echo $$p; done)
 
-.PHONY: deps lint-deps
+.PHONY: deps lint-deps bench-deps
 deps: ## install what is missing to build, run and test (Debian; docs/dependencies.md says what for)
 	$(Q)missing="$(call missing,$(PACKAGES))"; $(install_missing)
 lint-deps: deps ## install what is missing for `make lint` and `make fuzz`
 	$(Q)missing="$(call missing,$(LINT_PACKAGES))"; $(install_missing)
+bench-deps: deps ## install what is missing for `make bench`
+	$(Q)missing="$(call missing,$(BENCH_PACKAGES))"; $(install_missing)
 define install_missing
 test -z "$$missing" || { \
     command -v apt-get >/dev/null || { echo "Not installed:" $$missing; exit 1; }; \

@@ -18,7 +18,7 @@ struct api {
     int workflows_per_page;
     int max_waiting_launches;
     uv_loop_t *loop;
-    int log_followers; /* streams under way */
+    int log_followers;          /* streams under way */
     const char *database_error; /* why there is no store yet */
 };
 

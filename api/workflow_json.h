@@ -4,8 +4,8 @@
 #include "base/json.h"
 #include "store/store.h"
 
-/* The members of a workflow, keys in order. With `tasks_at` (NULL: no tasks) a member `tasks` has its place but no value
- * yet: it belongs at that offset of the writer's buffer. */
+/* The members of a workflow, keys in order. With `tasks_at` (NULL: no tasks) a member `tasks` has
+ * its place but no value yet: it belongs at that offset of the writer's buffer. */
 void workflow_json(struct json_writer *json, const struct workflow_row *row, size_t *tasks_at);
 /* With `attempts` (NULL: none), a JSON array of its attempts. */
 void task_json(struct json_writer *json, const struct id *workflow, const struct task_row *row,

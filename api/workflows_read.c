@@ -226,8 +226,8 @@ static void on_workflow(void *context, const struct workflow_row *row,
     workflow_json(&json, row, &showing->tasks_at);
 }
 
-static void reply_shown(struct http_request *request, const struct buffer *workflow, size_t tasks_at,
-                        const struct buffer *tasks)
+static void reply_shown(struct http_request *request, const struct buffer *workflow,
+                        size_t tasks_at, const struct buffer *tasks)
 {
     struct buffer out = {0};
     buffer_add(&out, workflow->data, tasks_at);

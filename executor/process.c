@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/crash_point.h"
 #include "base/duration.h"
 #include "base/memory.h"
 #include "base/size.h"
@@ -376,10 +377,12 @@ static void process_start(struct attempt *attempt)
     struct spawned spawned;
     struct error error;
     process->started_us = clock_wall_us();
+    CRASH_POINT("before-spawn");
     if (spawn(process, &spawned, &error) < 0) {
         report_spawn_failure(process, &error);
         return;
     }
+    CRASH_POINT("spawned");
     arena_done(&process->arena);
     process->family = (struct family){.leader = spawned.pid,
                                       .task_mark = process->task_mark,

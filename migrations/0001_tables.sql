@@ -37,7 +37,7 @@ CREATE TABLE definitions (
     created timestamptz NOT NULL DEFAULT now(),
     used timestamptz NOT NULL DEFAULT now() -- by a daemon that has it loaded; said anew every hour
 );
-CREATE INDEX definitions_by_name ON definitions (fullname);
+CREATE INDEX definitions_by_name ON definitions (fullname, id);
 
 -- The compiled graph of a version. Positions count from 0 in execution order; hooks come behind the last task.
 CREATE TABLE definition_tasks (
@@ -88,7 +88,7 @@ CREATE TABLE workflows (
                                         -- index knows what they change, but for limited ones and those with a timeout
 CREATE INDEX workflows_by_name ON workflows (project, name, id);
 CREATE INDEX workflows_deadline ON workflows (deadline) WHERE deadline IS NOT NULL;
-CREATE INDEX workflows_limited ON workflows (limited, id) WHERE limited IS NOT NULL;
+CREATE INDEX workflows_limited ON workflows (limited, queued, id) WHERE limited IS NOT NULL;
 
 -- A task of a workflow; its key, queue and neighbours are those of the definition's task at the same position.
 -- `waiting` counts the predecessors that are not success. `due` is set exactly while the task may be claimed: ready, or

@@ -541,14 +541,36 @@ BEGIN
     END IF;
 END $$;
 
--- How many instances of the definition take up its `concurrency`: those that are unfinished and not queued, and those
+-- Locks the admissions of those of the definitions that have a limit, by fullname, and tells their names in that order;
+-- NULL when none has.
+CREATE FUNCTION lock_admissions(p_definitions bigint[]) RETURNS text[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_names text[];
+BEGIN
+    SELECT array_agg(DISTINCT d.fullname ORDER BY d.fullname) INTO v_names
+      FROM unnest(p_definitions) AS i (id)
+     CROSS JOIN LATERAL (SELECT d.fullname FROM definitions d
+                          WHERE d.id = i.id AND d.concurrency IS NOT NULL LIMIT 1) d;
+    PERFORM 1 FROM unnest(v_names) AS n (fullname)
+      CROSS JOIN LATERAL (SELECT 1 FROM admissions a WHERE a.fullname = n.fullname FOR UPDATE) l;
+    RETURN v_names;
+END $$;
+
+-- How many instances of each definition take up its `concurrency`: those that are unfinished and not queued, and those
 -- that were canceled or timed out and whose processes are not gone yet.
-CREATE FUNCTION occupied(p_project text, p_name text) RETURNS bigint
+CREATE FUNCTION occupied(p_names text[]) RETURNS bigint[]
 LANGUAGE sql AS $$
-    SELECT (SELECT count(*) FROM workflows w
-             WHERE w.limited = p_project || '.' || p_name AND NOT w.queued)
-         + (SELECT count(DISTINCT w.id) FROM tasks t JOIN workflows w ON w.id = t.workflow_id
-             WHERE t.held AND t.status <> 'progress' AND NOT t.is_hook AND w.project = p_project AND w.name = p_name)
+    WITH ended AS MATERIALIZED (
+        SELECT w.project || '.' || w.name AS fullname, count(DISTINCT w.id) AS count
+          FROM tasks t
+         CROSS JOIN LATERAL (SELECT * FROM workflows w WHERE w.id = t.workflow_id LIMIT 1) w
+         WHERE t.held AND t.status <> 'progress' AND NOT t.is_hook
+         GROUP BY 1
+    )
+    SELECT array_agg((SELECT count(*) FROM workflows w WHERE w.limited = n.fullname AND NOT w.queued)
+                     + coalesce((SELECT e.count FROM ended e WHERE e.fullname = n.fullname), 0) ORDER BY n.place)
+      FROM unnest(p_names) WITH ORDINALITY AS n (fullname, place)
 $$;
 
 -- Cancels unfinished workflows whose locks the caller holds.
@@ -597,24 +619,27 @@ BEGIN
     RETURN QUERY SELECT * FROM cancel_locked(p_ids, p_reason);
 END $$;
 
--- Lets queued instances of the definition begin while its `concurrency` has room, the oldest first. The limit is that
--- of the definition's newest version.
--- Locks: the admission's row, then the workflows by id.
-CREATE FUNCTION admit(p_project text, p_name text) RETURNS SETOF answer
+-- Lets queued instances of the definitions begin while their `concurrency` has room, the oldest first. The limit is that
+-- of a definition's newest version. The caller holds the admissions.
+-- Locks: the workflows, by id.
+CREATE FUNCTION admit_queued(p_names text[]) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz;
-    v_limit integer;
+    v_occupied bigint[] := occupied(p_names);
     v_ids uuid[];
     v_left bigint;
 BEGIN
-    PERFORM 1 FROM admissions a WHERE a.fullname = p_project || '.' || p_name FOR UPDATE;
-    SELECT coalesce(d.concurrency, 2147483647) INTO v_limit
-      FROM definitions d WHERE d.fullname = p_project || '.' || p_name ORDER BY d.id DESC LIMIT 1;
+    -- A name is asked for as a range: for an equal one the planner could take the order from the primary key, and walk
+    -- along all of it.
     SELECT array_agg(q.id) INTO v_ids
-      FROM (SELECT w.id FROM workflows w
-             WHERE w.limited = p_project || '.' || p_name AND w.queued
-             ORDER BY w.id LIMIT greatest(v_limit - occupied(p_project, p_name), 0)) q;
+      FROM unnest(p_names) WITH ORDINALITY AS n (fullname, place)
+     CROSS JOIN LATERAL (SELECT coalesce(d.concurrency, 2147483647) AS concurrency FROM definitions d
+                          WHERE d.fullname BETWEEN n.fullname AND n.fullname
+                          ORDER BY d.fullname DESC, d.id DESC LIMIT 1) d
+     CROSS JOIN LATERAL (SELECT w.id FROM workflows w
+                          WHERE w.limited BETWEEN n.fullname AND n.fullname AND w.queued
+                          ORDER BY w.limited, w.id LIMIT greatest(d.concurrency - v_occupied[n.place], 0)) q;
     IF v_ids IS NULL THEN
         RETURN;
     END IF;
@@ -624,12 +649,17 @@ BEGIN
         UPDATE workflows w SET queued = false, updated = v_now,
                                deadline = v_now + make_interval(secs => (SELECT d.timeout FROM definitions d
                                                                           WHERE d.id = w.definition_id))
-         WHERE w.id = ANY (v_ids) AND w.status = 'pending' AND w.queued
+          FROM unnest(v_ids) AS i (id)
+         CROSS JOIN LATERAL (SELECT w.ctid AS row FROM workflows w
+                              WHERE w.id = i.id AND w.status = 'pending' AND w.queued LIMIT 1) o
+         WHERE w.ctid = o.row
         RETURNING w.id
     ), ready AS (
         UPDATE tasks t SET due = v_now, updated = v_now
           FROM begun b
-         WHERE t.workflow_id = b.id AND t.status = 'pending' AND t.waiting = 0
+         CROSS JOIN LATERAL (SELECT t.ctid AS row FROM tasks t
+                              WHERE t.workflow_id = b.id AND t.status = 'pending' AND t.waiting = 0 OFFSET 0) o
+         WHERE t.ctid = o.row
         RETURNING 1
     )
     SELECT count(*) INTO v_left FROM ready;
@@ -638,28 +668,35 @@ BEGIN
     END IF;
 END $$;
 
+-- The same for one definition.
+-- Locks: the admission's row, then the workflows by id.
+CREATE FUNCTION admit(p_project text, p_name text) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM 1 FROM admissions a WHERE a.fullname = p_project || '.' || p_name FOR UPDATE;
+    RETURN QUERY SELECT * FROM admit_queued(ARRAY [p_project || '.' || p_name]);
+END $$;
+
 -- Decides for new instances of definitions with a concurrency limit, before they are inserted: the places (from 1) of
 -- those that `overlap: skip` refuses. The caller inserts the others as queued and then calls admit_new.
 -- Locks: the admissions of all definitions that have a limit, by fullname.
 CREATE FUNCTION refuse_overlap(p_definitions bigint[]) RETURNS integer[]
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_refused integer[] := '{}';
-    r record;
+    v_occupied bigint[] := occupied(lock_admissions(p_definitions));
 BEGIN
-    PERFORM 1 FROM admissions a
-      WHERE a.fullname IN (SELECT d.fullname FROM definitions d
-                            WHERE d.id = ANY (p_definitions) AND d.concurrency IS NOT NULL)
-      ORDER BY a.fullname FOR UPDATE;
-    FOR r IN
-        SELECT d.project, d.name, max(d.concurrency) AS concurrency, array_agg(i.place::integer ORDER BY i.place) AS places
-          FROM unnest(p_definitions) WITH ORDINALITY AS i (id, place)
-          JOIN definitions d ON d.id = i.id AND d.concurrency IS NOT NULL AND d.overlap = 'skip'
-         GROUP BY d.project, d.name
-    LOOP
-        v_refused := v_refused || r.places[greatest(r.concurrency - occupied(r.project, r.name), 0) + 1 :];
-    END LOOP;
-    RETURN v_refused;
+    RETURN (
+        WITH item AS (
+            SELECT i.place::integer AS place, d.overlap,
+                   dense_rank() OVER (ORDER BY d.fullname) AS name,
+                   row_number() OVER (PARTITION BY d.fullname ORDER BY i.place) AS nth,
+                   max(d.concurrency) OVER (PARTITION BY d.fullname) AS concurrency
+              FROM unnest(p_definitions) WITH ORDINALITY AS i (id, place)
+             CROSS JOIN LATERAL (SELECT * FROM definitions d
+                                  WHERE d.id = i.id AND d.concurrency IS NOT NULL LIMIT 1) d
+        )
+        SELECT coalesce(array_agg(i.place), '{}') FROM item i
+         WHERE i.overlap = 'skip' AND i.nth > i.concurrency - v_occupied[i.name]);
 END $$;
 
 -- After new instances of limited definitions were inserted as queued: `overlap: replace` cancels the oldest ones until
@@ -667,25 +704,25 @@ END $$;
 CREATE FUNCTION admit_new(p_definitions bigint[]) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
+    v_names text[];
     v_old uuid[];
-    r record;
 BEGIN
-    FOR r IN
-        SELECT d.project, d.name, max(d.concurrency) AS concurrency, bool_or(d.overlap = 'replace') AS replace
-          FROM definitions d
-         WHERE d.id = ANY (p_definitions) AND d.concurrency IS NOT NULL
-         GROUP BY d.project, d.name ORDER BY d.project || '.' || d.name
-    LOOP
-        IF r.replace THEN
-            SELECT array_agg(w.id) INTO v_old
-              FROM (SELECT u.id FROM workflows u
-                     WHERE u.limited = r.project || '.' || r.name
-                     ORDER BY u.id DESC OFFSET r.concurrency) w;
-            PERFORM lock_workflows(v_old);
-            RETURN QUERY SELECT * FROM cancel_locked(v_old, 'replaced') c WHERE c.kind <> 'room';
-        END IF;
-        RETURN QUERY SELECT * FROM admit(r.project, r.name);
-    END LOOP;
+    WITH limited AS MATERIALIZED (
+        SELECT d.fullname, max(d.concurrency) AS concurrency, bool_or(d.overlap = 'replace') AS replace
+          FROM unnest(p_definitions) AS i (id)
+         CROSS JOIN LATERAL (SELECT * FROM definitions d
+                              WHERE d.id = i.id AND d.concurrency IS NOT NULL LIMIT 1) d
+         GROUP BY d.fullname
+    )
+    SELECT array_agg(DISTINCT l.fullname), array_agg(o.id) FILTER (WHERE o.id IS NOT NULL) INTO v_names, v_old
+      FROM limited l
+      LEFT JOIN LATERAL (SELECT u.id FROM (SELECT w.id FROM workflows w WHERE w.limited = l.fullname OFFSET 0) u
+                          WHERE l.replace ORDER BY u.id DESC OFFSET l.concurrency) o ON true;
+    IF v_old IS NOT NULL THEN
+        PERFORM lock_workflows(v_old);
+        RETURN QUERY SELECT * FROM cancel_locked(v_old, 'replaced') c WHERE c.kind <> 'room';
+    END IF;
+    RETURN QUERY SELECT * FROM admit_queued(v_names);
 END $$;
 
 -- Launches workflows on demand, one item each. An item may carry an idempotency key of its user, and with it the request
@@ -781,13 +818,7 @@ DECLARE
     v_written bigint;
 BEGIN
     SELECT n.queues, n.max_input INTO v_queues, v_max_input FROM nodes n WHERE n.id = p_node AND n.state = 'active';
-    v_limited := EXISTS (SELECT 1 FROM definitions d WHERE d.id = ANY (p_definitions) AND d.concurrency IS NOT NULL);
-    IF v_limited THEN
-        PERFORM 1 FROM admissions a
-          WHERE a.fullname IN (SELECT d.fullname FROM definitions d
-                                WHERE d.id = ANY (p_definitions) AND d.concurrency IS NOT NULL)
-          ORDER BY a.fullname FOR UPDATE;
-    END IF;
+    v_limited := lock_admissions(p_definitions) IS NOT NULL;
     PERFORM 1 FROM schedules s WHERE s.id = ANY (p_schedules) ORDER BY s.id FOR UPDATE;
     v_now := clock_timestamp();
 

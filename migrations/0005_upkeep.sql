@@ -7,23 +7,24 @@
 CREATE FUNCTION expire() RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
+    v_names text[];
     v_ids uuid[];
     v_now timestamptz;
 BEGIN
-    RETURN QUERY
     WITH RECURSIVE limited (fullname) AS (      -- a walk from name to name over the index
         (SELECT w.limited FROM workflows w WHERE w.limited IS NOT NULL ORDER BY w.limited LIMIT 1)
         UNION ALL
         SELECT (SELECT w.limited FROM workflows w WHERE w.limited > l.fullname ORDER BY w.limited LIMIT 1)
           FROM limited l WHERE l.fullname IS NOT NULL
     )
-    SELECT a.* FROM limited l
-     CROSS JOIN LATERAL (SELECT w.project, w.name FROM workflows w
-                          WHERE w.limited = l.fullname AND w.queued ORDER BY w.limited, w.id LIMIT 1) q
-     CROSS JOIN LATERAL say('room', project => q.project, name => q.name) AS a
-     WHERE occupied(q.project, q.name) <
-           (SELECT coalesce(d.concurrency, 2147483647) FROM definitions d
-             WHERE d.fullname = l.fullname ORDER BY d.id DESC LIMIT 1);
+    SELECT array_agg(l.fullname) INTO v_names FROM limited l
+     WHERE EXISTS (SELECT 1 FROM workflows w WHERE w.limited = l.fullname AND w.queued);
+    RETURN QUERY
+    SELECT a.* FROM unnest(v_names, occupied(v_names)) AS n (fullname, occupied)
+     CROSS JOIN LATERAL (SELECT * FROM definitions d WHERE d.fullname BETWEEN n.fullname AND n.fullname
+                          ORDER BY d.fullname DESC, d.id DESC LIMIT 1) d
+     CROSS JOIN LATERAL say('room', project => d.project, name => d.name) AS a
+     WHERE n.occupied < coalesce(d.concurrency, 2147483647);
 
     SELECT array_agg(l.id) INTO v_ids
       FROM (SELECT w.id FROM workflows w WHERE w.deadline <= clock_timestamp()

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/crash_point.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "scheduler/registration.h"
@@ -211,6 +212,7 @@ static void register_definitions(struct catalog *catalog);
 static void on_definitions(void *context, const struct pg_failure *failure)
 {
     struct catalog *catalog = context;
+    CRASH_POINT("definitions-registered");
     if (failure != NULL)
         give_up(catalog, failure);
     else

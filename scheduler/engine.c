@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/crash_point.h"
 #include "base/log.h"
 #include "scheduler/engine_internal.h"
 
@@ -56,7 +57,9 @@ void engine_claim(struct engine *engine)
     engine->claiming = true;
     engine->ready = false;
     engine->reserved += slots;
+    CRASH_POINT("before-claim");
     store_claim(engine->options.store, slots, on_claimed, claim);
+    CRASH_POINT("claim-sent");
 }
 
 static void on_poll(uv_timer_t *timer)
@@ -127,8 +130,8 @@ static void on_release(void *context, int count)
     engine->taken = 0; /* the call's answers come right behind */
     if (engine->stopping)
         uv_timer_start(&engine->again, on_settled, 0, 0);
-    else if (!engine->claiming && (engine->ready || engine->backlog)) /* a claim asks again itself */
-        engine_claim_soon(engine);
+    else if (!engine->claiming && (engine->ready || engine->backlog))
+        engine_claim_soon(engine); /* a claim asks again itself */
 }
 
 static void on_hint_due(uv_timer_t *timer)
@@ -192,6 +195,7 @@ static void on_claimed_task(struct engine *engine, const struct answer *answer)
         return; /* a repeated batch names it again */
     if (!node_lease_holds(engine))
         return; /* we slept: it may be another's by now; if not, the heartbeat gives it back */
+    CRASH_POINT("claimed");
     engine->taken++;
     run_begin(engine, answer);
     if (engine->early_count > 0 && stopped_early(engine, answer))
@@ -348,13 +352,15 @@ static void on_stop_beat(void *context, const struct pg_failure *failure)
     report_stopped(context);
 }
 
-/* A node that has said that it stopped owns nothing any more, so calls under way that may claim tasks
- * for it come first. */
+/* A node that has signed off owns nothing any more, so calls under way that may claim tasks for it
+ * come first. */
 void engine_check_stopped(struct engine *engine)
 {
     bool may_claim = engine->reserved > 0 && store_is_up(engine->options.store);
-    if (!engine->stopping || engine->running > 0 || may_claim || engine->on_stopped == NULL)
+    if (!engine->stopping || engine->running > 0 || may_claim || engine->on_stopped == NULL ||
+        engine->signed_off)
         return;
+    engine->signed_off = true;
     store_heartbeat(engine->options.store, "stopped", engine->digest, NULL, 0, on_stop_beat,
                     engine);
 }

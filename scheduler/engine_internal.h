@@ -51,6 +51,7 @@ struct engine {
     struct store_held *early; /* attempts to stop whose claim has not been heard of yet */
     int early_count;
     bool grace_over;
+    bool signed_off; /* has said in the tables that it stopped */
     bool rebirth;
     void (*on_started)(void *context);
     void *started_context;

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/crash_point.h"
 #include "base/log.h"
 #include "executor/leftovers.h"
 #include "scheduler/engine_internal.h"
@@ -52,6 +53,7 @@ static void on_registered(void *context, const struct pg_failure *failure)
         engine->rebirth = true;
         return;
     }
+    CRASH_POINT("registered");
     engine->started = true;
     engine->rebirth = false;
     log_info("node registered", log_id("node", &engine->options.node.id));
@@ -67,7 +69,9 @@ static void register_node(struct engine *engine)
         log_warning("should this daemon be killed, the next one will not find its tasks' processes",
                     log_error_text(&error));
     engine->renewed_us = clock_boot_us();
+    CRASH_POINT("before-registration");
     store_register_node(engine->options.store, &engine->options.node, on_registered, engine);
+    CRASH_POINT("registration-sent");
 }
 
 void node_start(struct engine *engine)
@@ -127,7 +131,7 @@ void node_beat(struct engine *engine)
         register_node(engine);
         return;
     }
-    if (!engine->started || engine->rebirth)
+    if (!engine->started || engine->rebirth || engine->signed_off)
         return;
     struct store_held *held = mem_new((size_t)engine->running + 1, sizeof *held);
     int count = 0;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/crash_point.h"
 #include "base/log.h"
 #include "scheduler/engine_internal.h"
 
@@ -224,6 +225,7 @@ static void on_committed(struct store_finish *finish)
 {
     struct run *run = (struct run *)((char *)finish - offsetof(struct run, finish));
     struct engine *engine = run->engine;
+    CRASH_POINT("finished");
     engine->running--;
     HASH_DEL(engine->runs, run);
     free(run->result);
@@ -241,6 +243,7 @@ static void finish_run(struct run *run)
     run->spec = (struct attempt_spec){0};
     run->finish.on_done = on_committed;
     store_finish(engine->options.store, &run->finish);
+    CRASH_POINT("finish-sent");
 }
 
 /* Could not be started at all: what the person must know is the exception. */
@@ -357,6 +360,7 @@ static void on_attempt_end(struct attempt *attempt, struct attempt_end *end, voi
         wait_for_room(run, end);
         return;
     }
+    CRASH_POINT("exited");
     log_end(run, end);
     run->result = end->result;
     end->result = NULL;

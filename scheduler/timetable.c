@@ -8,6 +8,7 @@
 #include <uthash.h>
 
 #include "base/clock.h"
+#include "base/crash_point.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "scheduler/decide.h"
@@ -173,6 +174,7 @@ static void on_decided(struct store_firing *firing, int64_t cursor_us,
         (struct timetable_entry *)((char *)firing - offsetof(struct timetable_entry, firing));
     struct timetable *timetable = entry->timetable;
     int64_t not_before_us = 0;
+    CRASH_POINT("fired");
     entry->deciding = false;
     free(entry->decision.fires);
     entry->decision.fires = NULL;
@@ -251,7 +253,9 @@ static void decide(struct timetable_entry *entry, int64_t now_us)
         .on_done = on_decided,
         .on_fired = on_fired,
     };
+    CRASH_POINT("before-fire");
     store_fire(timetable->store, &entry->firing);
+    CRASH_POINT("fire-sent");
 }
 
 /* What is due. While the database is away nothing is decided, lest a fire wait in a queue and run

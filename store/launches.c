@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/crash_point.h"
 #include "base/memory.h"
 
 static void build(void *context, const struct batch_item *items, int n, struct pg_params *params,
@@ -64,6 +65,7 @@ static void done(void *context, struct batch_item *items, int n, const struct pg
 {
     struct store *store = context;
     struct sorting sorting = {.store = store, .n = n};
+    CRASH_POINT("launched");
     store_release(store, &store->reserved_launches);
     answer_each(rows, on_answer, &sorting);
     int place = 0;
@@ -104,6 +106,7 @@ void store_launch(struct store *store, struct store_launch *launch)
 {
     launch->item.bytes = 160 + launch->payload.size + launch->request.size;
     batcher_add(store->launches, &launch->item);
+    CRASH_POINT("launch-sent");
 }
 
 int store_launches_open(const struct store *store)

@@ -39,7 +39,7 @@ static void build(const struct store *store, const struct log_batch *batch,
     EACH_ROW(PG_INT4, pg_params_int4(params, item->log + 1)); /* SQL counts from 1 */
     EACH_ROW(PG_INT8, pg_params_int8(params, item->start));
     EACH_ROW(PG_INT4, pg_params_int4(params, item->stream));
-    EACH_ROW(PG_TIME, pg_params_time(params, item->at_us + store->clock_offset_us));
+    EACH_ROW(PG_TIME, pg_params_time(params, item->at_us + store_clock_offset_us(store)));
     EACH_ROW(PG_BYTES, pg_params_bytes(params, item->text, item->size));
 }
 

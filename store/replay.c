@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/crash_point.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "store/spool.h"
@@ -56,6 +57,7 @@ void replay_settle(struct store *store, int count)
     store->replay->open -= count;
     if (store->replay->open > 0)
         return;
+    CRASH_POINT("replayed");
     spool_chunk_free(&store->replay->chunk);
     spool_read(store->spool, on_chunk, store);
 }

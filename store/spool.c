@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
+#include "base/crash_point.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "store/spool_record.h"
@@ -140,6 +141,7 @@ static void on_written(uv_work_t *work, int status)
 {
     struct spool *spool = finish_job(work);
     (void)status;
+    CRASH_POINT("spooled");
     if (spool->code < 0)
         put_back(spool);
     else

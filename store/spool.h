@@ -6,11 +6,12 @@
  * state directory reads the file before it does anything else. Once everything in the file is
  * committed it is cut to nothing. While the database answers no byte is written.
  *
- *     (spool_hold) ─> held ──────> writing ──────> saved ─> (spool_release)
- *                      ^ └─ not written: full ─┘
+ *     (spool_hold) ─> held ── due, and room ──> writing ── on the disk ──> saved
+ *                      ^───────── failed ──────────┘
  *
- * Where the file cannot be written, or has reached its bound, ends stay in memory only; the log
- * says so, and the spool tries again every second.
+ * and from each of them by spool_release to the end. Where the file cannot be written, or has
+ * reached its bound, ends stay in memory only; the log says so, and the spool tries again every
+ * second.
  */
 #pragma once
 

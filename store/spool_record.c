@@ -25,10 +25,12 @@ struct body {
     int32_t attempt;
     int32_t exit_status;
     int32_t signal;
+    int64_t peak_memory_bytes;
+    int64_t cpu_us;
     uint32_t flags;
     uint32_t reason_bytes;
 };
-_Static_assert(sizeof(struct body) == 56, "no padding");
+_Static_assert(sizeof(struct body) == 72, "no padding");
 
 /* CRC32C (RFC 3720, B.4), four bits at a time. */
 static uint32_t crc32c(const void *bytes, size_t size)
@@ -70,6 +72,8 @@ void spool_record_add(struct buffer *out, const struct store_finish *finish)
         .attempt = finish->attempt,
         .exit_status = finish->exit_status,
         .signal = finish->signal,
+        .peak_memory_bytes = finish->peak_memory_bytes,
+        .cpu_us = finish->cpu_us,
         .flags = (finish->success ? FLAG_SUCCESS : 0) | (finish->retryable ? FLAG_RETRYABLE : 0) |
                  (finish->reason != NULL ? FLAG_REASON : 0) |
                  (finish->result.text != NULL ? FLAG_RESULT : 0),
@@ -123,6 +127,8 @@ static bool read_body(const char *bytes, size_t size, struct store_finish *finis
         .reason = (body.flags & FLAG_REASON) != 0 ? rest : NULL,
         .exit_status = body.exit_status,
         .signal = body.signal,
+        .peak_memory_bytes = body.peak_memory_bytes,
+        .cpu_us = body.cpu_us,
     };
     if ((body.flags & FLAG_RESULT) != 0)
         finish->result =

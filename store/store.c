@@ -70,7 +70,7 @@ struct store *store_open(const struct store_options *options)
     struct store *store = mem_new(1, sizeof *store);
     store->loop = options->loop;
     store->reply_timeout_ms = options->reply_timeout_ms;
-    store->clock_offset_us = options->clock_offset_us;
+    store->epoch_us = clock_wall_us() + options->clock_offset_us - clock_boot_us();
     store->ensure = options->ensure;
     store->ensure_context = options->ensure_context;
     store->launch = open_link(store, options, NULL);
@@ -191,12 +191,12 @@ const char *store_last_error(const struct store *store)
 
 int64_t store_now_us(const struct store *store)
 {
-    return clock_wall_us() + store->clock_offset_us;
+    return clock_boot_us() + store->epoch_us;
 }
 
 int64_t store_clock_offset_us(const struct store *store)
 {
-    return store->clock_offset_us;
+    return store_now_us(store) - clock_wall_us();
 }
 
 struct id_maker *store_id_maker(struct store *store)
@@ -206,30 +206,25 @@ struct id_maker *store_id_maker(struct store *store)
 
 struct clock_call {
     struct store *store;
-    int64_t sent_us;      /* monotonic */
-    int64_t sent_wall_us; /* ours */
+    int64_t sent_us; /* boot-time clock */
 };
 
-/* A measurement whose round trip was slow, or during which our clock was set, says nothing. */
+/* A measurement whose round trip was slow says nothing. */
 #define CLOCK_MAX_TRIP_US 100000
 
 static void on_clock(void *context, const struct pg_rows *rows, const struct pg_failure *failure)
 {
     struct clock_call *call = context;
-    if (failure == NULL) {
-        int64_t trip_us = clock_mono_us() - call->sent_us;
-        int64_t wall_trip_us = clock_wall_us() - call->sent_wall_us;
-        if (trip_us < CLOCK_MAX_TRIP_US && llabs(wall_trip_us - trip_us) < CLOCK_MAX_TRIP_US)
-            call->store->clock_offset_us =
-                pg_rows_time(rows, 0, 0) - (call->sent_wall_us + trip_us / 2);
-    }
+    int64_t trip_us = clock_boot_us() - call->sent_us;
+    if (failure == NULL && trip_us < CLOCK_MAX_TRIP_US)
+        call->store->epoch_us = pg_rows_time(rows, 0, 0) - (call->sent_us + trip_us / 2);
     free(call);
 }
 
 void store_measure_clock(struct store *store)
 {
     struct clock_call *call = mem_new(1, sizeof *call);
-    *call = (struct clock_call){store, clock_mono_us(), clock_wall_us()};
+    *call = (struct clock_call){store, clock_boot_us()};
     pg_send(store->read, &(struct pg_call){.statement = STATEMENT_CLOCK}, NULL, on_clock, call);
 }
 

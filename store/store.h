@@ -62,7 +62,7 @@ bool store_is_up(const struct store *store);
 void store_await_up(struct store *store, void (*on_up)(void *context), void *context);
 int64_t store_up_since_us(const struct store *store);
 const char *store_last_error(const struct store *store);
-/* The database's wall clock, by the offset measured last. */
+/* The database's wall clock, by the last measurement; a change of our own does not move it. */
 int64_t store_now_us(const struct store *store);
 int64_t store_clock_offset_us(const struct store *store);
 struct id_maker *store_id_maker(struct store *store);

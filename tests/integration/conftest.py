@@ -45,8 +45,10 @@ def make(request, database):
         return daemon
 
     yield make_daemon
-    keep_logs(request.node)
-    finish_all(daemons)
+    try:
+        finish_all(daemons)
+    finally:
+        keep_logs(request.node)
 
 
 @pytest.fixture
@@ -83,8 +85,8 @@ def daemon(request, shared_daemon):
 
 def keep_logs(node):
     """What the report of a failed test shows."""
-    node.logs = [daemon.log(daemon.start_of_life) for daemon in node.daemons
-                 if daemon.log_path.exists()]
+    node.logs = [daemon.log(daemon.start_of_life) if daemon.log_path.exists() else daemon.last_words
+                 for daemon in node.daemons]
 
 
 @pytest.hookimpl(hookwrapper=True)

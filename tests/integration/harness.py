@@ -240,6 +240,7 @@ class Daemon:
         self.log_path = self.directory / "log"
         self.process = None
         self.address = None
+        self.last_words = ""  # its log, when it is disposed of
         self.expected = []
         self.start_of_life = 0  # in the log
         self.checked = 0  # up to here the log was looked at
@@ -452,6 +453,7 @@ class Daemon:
             self.dispose()
 
     def dispose(self):
+        self.last_words = self.log(self.start_of_life) if self.log_path.exists() else ""
         if self.running():
             self.process.kill()
             self.process.wait()

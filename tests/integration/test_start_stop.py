@@ -320,7 +320,7 @@ def server_pid(state):
     """The process of the server that runs in the state directory."""
     try:
         pid = int((state / "postgresql/postmaster.pid").read_text().split("\n")[0])
-    except OSError:
+    except (OSError, ValueError):  # no file, or just made
         return None
     return pid if alive(pid) else None
 

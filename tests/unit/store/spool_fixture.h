@@ -27,6 +27,8 @@ static inline void sample_init(struct sample *sample, int number)
     sample->finish.reason = reasons[number % 3];
     sample->finish.exit_status = number - 1;
     sample->finish.signal = number * 2;
+    sample->finish.peak_memory_bytes = INT64_C(5000000000) * number;
+    sample->finish.cpu_us = INT64_C(6000000000) * number;
     if (number == 0)
         return;
     int size = snprintf(sample->result, sizeof sample->result, "{\"n\":%d}", number);
@@ -44,6 +46,8 @@ static inline void sample_check(const struct store_finish *found, const struct s
     ck_assert_pstr_eq(found->reason, want->reason);
     ck_assert_int_eq(found->exit_status, want->exit_status);
     ck_assert_int_eq(found->signal, want->signal);
+    ck_assert_int_eq(found->peak_memory_bytes, want->peak_memory_bytes);
+    ck_assert_int_eq(found->cpu_us, want->cpu_us);
     ck_assert_uint_eq(found->result.size, want->result.size);
     ck_assert_int_eq(found->result.text == NULL, want->result.text == NULL);
     if (want->result.text != NULL)

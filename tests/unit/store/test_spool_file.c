@@ -121,11 +121,14 @@ END_TEST
 START_TEST(damage_ends_the_reading)
 {
     int code;
+    char byte;
     size_t cut;
     ck_assert_int_eq(write_samples(0, 0, 2), 0);
     int64_t good = size_on_disk();
     ck_assert_int_eq(write_samples(good, 2, 5), 0);
-    ck_assert_int_eq(pwrite(file.fd, "x", 1, good + _i), 1);
+    ck_assert_int_eq(pread(file.fd, &byte, 1, good + _i), 1);
+    byte ^= 1;
+    ck_assert_int_eq(pwrite(file.fd, &byte, 1, good + _i), 1);
     ck_assert_int_eq(read_samples(&code, &cut), 2);
     ck_assert_int_eq(code, -EBADMSG);
     char *place = mem_format("byte %lld ", (long long)good);

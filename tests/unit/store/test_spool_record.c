@@ -32,8 +32,8 @@ END_TEST
 START_TEST(format)
 {
     static const unsigned char head[SPOOL_HEADER_BYTES] = {
-        0x01, 0x50, 0x73, 0x64, 0x49, 0x00, 0x00, 0x00,
-        0x8a, 0xaf, 0xdb, 0xf4, 0x53, 0x73, 0x4e, 0xad,
+        0x01, 0x50, 0x73, 0x64, 0x59, 0x00, 0x00, 0x00,
+        0x9a, 0xf5, 0x35, 0x4f, 0xc6, 0xce, 0xbd, 0xa4,
     };
     struct buffer bytes = record_of(2);
     ck_assert_mem_eq(bytes.data, head, sizeof head);
@@ -80,13 +80,13 @@ START_TEST(bodies_that_nobody_wrote)
         {"position below 0", 32 + 3, 0x80},
         {"position too large", 32 + 2, 0x01},
         {"attempt 0", 36, 0},
-        {"unknown flag", 48, 0x1c},
-        {"reason without its flag", 48, 8},
-        {"result without its flag", 48, 4},
-        {"reason longer than what is there", 52, 0xff},
-        {"reason ends early", 56 + 3, 0},
-        {"reason does not end", 56 + 9, 'x'},
-        {"empty reason with its flag", 52, 0},
+        {"unknown flag", 64, 0x1c},
+        {"reason without its flag", 64, 8},
+        {"result without its flag", 64, 4},
+        {"reason longer than what is there", 68, 0xff},
+        {"reason ends early", 72 + 3, 0},
+        {"reason does not end", 72 + 9, 'x'},
+        {"empty reason with its flag", 68, 0},
     };
     struct store_finish found;
     size_t size;

@@ -1,0 +1,31 @@
+"""A short piece of `make torture`, with the promise that its checker sees what is broken on purpose."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+TORTURE = pathlib.Path(__file__).resolve().parent.parent / "torture/torture.py"
+
+
+def torture(seconds, **variables):
+    environment = {**os.environ, "TORTURE_SECONDS": str(seconds), **variables}
+    return subprocess.run([sys.executable, str(TORTURE)], env=environment, capture_output=True, text=True)
+
+
+def test_nothing_is_lost_or_doubled():
+    ended = torture(20)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("guard", ["lock", "fence", "cursor"])
+def test_the_checker_sees(guard):
+    """Without the row lock, the attempt's fence or the cursor of the schedules, promises break, and that is seen."""
+    for _ in range(5):
+        ended = torture(10, TORTURE_WITHOUT=guard)
+        assert "BROKEN" in ended.stdout or ended.returncode == 0, ended.stdout + ended.stderr
+        if ended.returncode == 1:
+            return
+    raise AssertionError(f"without the {guard} nothing was found to be broken")
