@@ -3,7 +3,7 @@
 -- Ends runs whose deadline has passed: what runs is to be stopped, what has not begun is canceled, and the workflow is
 -- `error`, reason `timed_out`. The failure hook runs. Says `room`, too, of every definition whose `concurrency` has room
 -- for an instance that waits: whoever made it may have died before it let the instance in.
--- Locks: those workflows, by id; ones that another transaction holds are left to the next call.
+-- Locks: those workflows; ones that another transaction holds are left to the next call.
 CREATE FUNCTION expire() RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -28,7 +28,8 @@ BEGIN
 
     SELECT array_agg(l.id) INTO v_ids
       FROM (SELECT w.id FROM workflows w WHERE w.deadline <= clock_timestamp()
-             ORDER BY w.id LIMIT 1000 FOR UPDATE SKIP LOCKED) l;
+             ORDER BY w.deadline LIMIT 1000) o
+     CROSS JOIN LATERAL (SELECT w.id FROM workflows w WHERE w.id = o.id FOR UPDATE SKIP LOCKED) l;
     IF v_ids IS NULL THEN
         RETURN;
     END IF;

@@ -108,9 +108,31 @@ class Connection:
         head = await self.client_reader.readexactly(8)
         size, code = struct.unpack("!II", head)
         packet = head + await self.client_reader.readexactly(size - 8)
-        if code == CANCEL_REQUEST:
-            self.server_writer.write(packet)
-            await self.server_reader.read()  # until the server closes
-            return
-        while await self.send(packet, b"S" if packet is not None and self.expected_first() else packet[:1]):
+        ends_request = code != CANCEL_REQUEST
+        while await self.send(packet, ends_request):
             packet = await self.message(self.client_reader)
+            ends_request = packet[:1] in b"SQ"
+
+    async def send(self, packet, ends_request):
+        """False when the connection is to end here."""
+        if ends_request:
+            fault = self.proxy.next_fault()
+            if fault == "cut":
+                return False
+            self.expected.append(fault)
+        self.server_writer.write(packet)
+        await self.server_writer.drain()
+        return True
+
+    async def back(self):
+        fault = None
+        while fault is None:
+            packet = await self.message(self.server_reader)
+            fault = self.expected[0] if self.expected else None  # a notification comes unasked
+            if packet[:1] == b"Z":
+                self.expected.popleft()
+            if fault is None or fault == "tear":
+                self.client_writer.write(packet if fault is None else packet[:len(packet) // 2 + 1])
+                await self.client_writer.drain()
+        while fault == "stall" or packet[:1] != b"Z":
+            packet = await self.message(self.server_reader)

@@ -24,7 +24,7 @@ def test_nothing_is_lost_or_doubled():
 def test_the_checker_sees(guard):
     """Without the row lock, the attempt's fence or the cursor of the schedules, promises break, and that is seen."""
     for _ in range(5):
-        ended = torture(10, TORTURE_WITHOUT=guard)
+        ended = torture(12, TORTURE_WITHOUT=guard, TORTURE_QUIET="10")
         assert "BROKEN" in ended.stdout or ended.returncode == 0, ended.stdout + ended.stderr
         if ended.returncode == 1:
             return

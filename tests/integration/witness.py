@@ -91,6 +91,12 @@ def zombies(pid):
     return found
 
 
+def rows_of(connection, query, *values):
+    with connection, connection.cursor() as cursor:
+        cursor.execute(query, values or None)
+        return cursor.fetchall()
+
+
 class Witness:
     DEFINITIONS = TASKS + WORKFLOWS + PERIODIC
     QUIET_DEFINITIONS = TASKS + WORKFLOWS
@@ -173,25 +179,24 @@ class Witness:
         try:
             found = checker.check(connection, quiet=True)
             found += checker.check_acknowledged(connection, self.launched)
-            with connection, connection.cursor() as cursor:
-                found += self.execution_problems(connection, cursor)
-                found += self.cancel_problems(cursor)
+            found += self.execution_problems(connection)
+            found += self.cancel_problems(connection)
         finally:
             connection.close()
         found += self.fire_problems() + self.process_problems(daemons) + self.server_problems()
         return found
 
-    def execution_problems(self, connection, cursor):
+    def execution_problems(self, connection):
         lines = self.lines()
         starts = [f"{task} {attempt}" for word, task, attempt in lines if word == "start"]
         ends = {(task, attempt): place for place, (word, task, attempt) in enumerate(lines) if word == "end"}
-        cursor.execute(
+        rows = rows_of(
+            connection,
             "SELECT left(t.workflow_id::text, 32) || lpad(to_hex(t.position + 1), 4, '0'), t.attempt, t.status::text,"
             " t.result::text, ARRAY (SELECT a.attempt FROM attempts a"
             "  WHERE a.workflow_id = t.workflow_id AND a.position = t.position), d.action IS NULL"
             " FROM tasks t JOIN workflows w ON w.id = t.workflow_id JOIN definition_tasks d"
             " ON d.definition_id = w.definition_id AND d.position = t.position")
-        rows = cursor.fetchall()
         tasks = {row[0]: row[1:-1] for row in rows if not row[-1]}
         found = checker.check_executions(connection, starts, {row[0] for row in rows if row[-1]})
         for task, (attempt, status, result, _) in tasks.items():
@@ -202,12 +207,13 @@ class Witness:
         found += [f"ran, and the tables do not know how it ended: task {task}, attempt {attempt}"
                   for word, task, attempt in lines if word == "start" and task in tasks
                   and attempt < tasks[task][0] and attempt not in tasks[task][3]]
-        return found + self.order_problems(cursor, lines, ends, tasks)
+        return found + self.order_problems(connection, lines, ends, tasks)
 
     @staticmethod
-    def order_problems(cursor, lines, ends, tasks):
+    def order_problems(connection, lines, ends, tasks):
         """No task started before the ends of those it waits for, through any noops between."""
-        cursor.execute(
+        rows = rows_of(
+            connection,
             "WITH RECURSIVE waits (definition_id, position, on_position) AS ("
             " SELECT definition_id, position, unnest(previous) FROM definition_tasks WHERE role = 'task'"
             " UNION SELECT w.definition_id, w.position, unnest(d.previous) FROM waits w JOIN definition_tasks d"
@@ -216,7 +222,7 @@ class Witness:
             "        left(w.id::text, 32) || lpad(to_hex(s.on_position + 1), 4, '0')"
             " FROM workflows w JOIN waits s USING (definition_id)")
         before = collections.defaultdict(list)
-        for task, predecessor in cursor.fetchall():
+        for task, predecessor in rows:
             if predecessor in tasks:
                 before[task].append(predecessor)
         never = len(lines)
@@ -224,10 +230,10 @@ class Witness:
                 for place, (word, task, _) in enumerate(lines) if word == "start"
                 for predecessor in before[task] if ends.get((predecessor, tasks[predecessor][0]), never) > place]
 
-    def cancel_problems(self, cursor):
-        cursor.execute("SELECT id::text, status::text FROM workflows WHERE id::text = ANY (%s) AND status <> 'canceled'",
-                       (list(self.canceled),))
-        return [f"canceled, and then {status}: {workflow}" for workflow, status in cursor.fetchall()] \
+    def cancel_problems(self, connection):
+        rows = rows_of(connection, "SELECT id::text, status::text FROM workflows"
+                       " WHERE id::text = ANY (%s) AND status <> 'canceled'", list(self.canceled))
+        return [f"canceled, and then {status}: {workflow}" for workflow, status in rows] \
             + [f"alive {CANCEL_SECONDS} s after its workflow was canceled: {process}" for process in self.late]
 
     def fire_problems(self):

@@ -27,7 +27,7 @@ SECONDS = float(os.environ.get("TORTURE_SECONDS", 600))
 SEED = int(os.environ.get("TORTURE_SEED") or random.SystemRandom().randrange(1 << 32))
 WITHOUT = os.environ.get("TORTURE_WITHOUT")
 DAEMONS = 3
-QUIET_SECONDS = 60
+QUIET_SECONDS = float(os.environ.get("TORTURE_QUIET", 60))  # for everything to come to its end by itself
 
 DEFINITIONS = """
 tasks:
