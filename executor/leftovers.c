@@ -14,8 +14,9 @@
 #include "base/memory.h"
 #include "executor/proc.h"
 
-/* A process in the middle of execve shows an empty environment: one clean look proves nothing. */
-#define CLEAN_LOOKS 2
+/* A process in the middle of execve shows an empty environment, and one that hands over to a child
+ * may do so behind the look's back: one clean look proves nothing. */
+#define CLEAN_LOOKS 4
 #define MAX_LOOKS 250
 #define LOOK_NS 20000000
 
@@ -87,22 +88,22 @@ static void look(struct search *search)
         closedir(folder);
 }
 
-/* Returns how many the first look found. */
+/* Returns the most that one look found. */
 static int kill_all(struct search *search, struct error *error)
 {
-    int first = -1, clean = 0;
+    int most = 0, clean = 0;
     for (int i = 0; i < MAX_LOOKS && clean < CLEAN_LOOKS; i++) {
         if (i > 0)
             nanosleep(&(struct timespec){.tv_nsec = LOOK_NS}, NULL);
         look(search);
         clean = search->found == 0 ? clean + 1 : 0;
-        first = first < 0 ? search->found : first;
+        most = search->found > most ? search->found : most;
     }
     if (clean < CLEAN_LOOKS)
         return error_set(error, -ETIMEDOUT,
                          "%d processes of an earlier daemon cannot be killed, such as %d",
                          search->found, search->example);
-    return first;
+    return most;
 }
 
 int leftovers_kill(const char *state_dir, struct error *error)

@@ -16,6 +16,6 @@
 int leftovers_note(const char *state_dir, const struct id *node, struct error *error);
 /* Kills every process, this one excepted, that carries a noted id, until two looks in a row find
  * none; then forgets the ids. Blocks meanwhile: for some tens of milliseconds, five seconds at
- * most. Returns how many were found at the first look. -ETIMEDOUT when some do not die, and the ids
+ * most. Returns the most that were found at one look. -ETIMEDOUT when some do not die, and the ids
  * stay for the next time. */
 int leftovers_kill(const char *state_dir, struct error *error);

@@ -1,9 +1,9 @@
-"""How a daemon bears many schedules: prints what is measured, and never fails.
+"""What many schedules cost: prints what it measures, and fails only when something does not work.
 
     tests/bench/schedules.py [SCHEDULES]
 
-All schedules are due in the same seconds, four times a minute. What is printed: how long loading them took, how long
-until the last of them was decided, how late the first and the last workflow began, and what the daemon costs between.
+First all are due in the same seconds, four times a minute: how long until the last of them was decided? Then none is
+due: what does the daemon cost while it waits?
 """
 
 import os
@@ -15,15 +15,18 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integratio
 
 import harness  # noqa: E402
 
-EVERY_S = 15
+BUSY = "*/15 * * * * *"
+IDLE = "0 0 1 1 *"
+ROUNDS = 4
+IDLE_S = 10
 
 
-def definitions(count):
-    lines = ["tasks:", "  NOTHING: {noop: true}"]
-    for number in range(count):
-        lines += [f"load.N{number}:", "  tasks: [NOTHING]",
-                  f"  periodic: {{crontab: '*/{EVERY_S} * * * * *'}}"]
-    return "\n".join(lines)
+def write_files(daemon, count, crontab, more="", per_file=1000):
+    for first in range(0, count, per_file):
+        daemon.define("\n".join(
+            (["tasks: {NOTHING: {noop: true}}"] if first == 0 else []) +
+            [f"load.N{number}: {{tasks: [NOTHING]{more}, periodic: {{crontab: '{crontab}'}}}}"
+             for number in range(first, min(first + per_file, count))]), f"{first:06}.yml")
 
 
 def cpu_s(pid):
@@ -35,48 +38,46 @@ def memory_mib(pid):
     return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def write_files(daemon, count, per_file=1000):
-    for first in range(0, count, per_file):
-        text = definitions(count).splitlines()
-        head, body = text[:2], text[2 + first * 3:2 + (first + per_file) * 3]
-        daemon.define("\n".join((head if first == 0 else []) + body), f"{first:06}.yml")
+def timed(work):
+    begin = time.monotonic()
+    work()
+    return time.monotonic() - begin
 
 
-def decided(database):
-    """Of the last instant that all schedules have a row for: nominal, first and last decision, last start."""
-    return database.sql(
-        "SELECT f.scheduled, count(*), extract(epoch FROM min(f.decided) - f.scheduled),"
-        " extract(epoch FROM max(f.decided) - f.scheduled),"
-        " extract(epoch FROM max(w.started) - f.scheduled), extract(epoch FROM max(w.finished) - f.scheduled)"
-        " FROM fires f JOIN workflows w ON w.id = f.workflow_id GROUP BY 1 ORDER BY 1 DESC LIMIT 3")
+def measure_busy(database):
+    time.sleep(15 * ROUNDS + 10)
+    for scheduled, rows, first, last in database.sql(
+            "SELECT scheduled, count(*), extract(epoch FROM min(decided) - scheduled),"
+            " extract(epoch FROM max(decided) - scheduled) FROM fires GROUP BY 1 ORDER BY 1"):
+        print(f"  {scheduled:%H:%M:%S}: {rows} decided, {first * 1000:.0f} to {last * 1000:.0f} ms after it")
+
+
+def measure(postgres, count, more):
+    database = postgres.create_database()
+    daemon = harness.Daemon(database=database, concurrency=256)
+    try:
+        write_files(daemon, count, BUSY, more)
+        print(f"{count} schedules{more}: ready after {timed(daemon.start):.2f} s,"
+              f" reloaded in {timed(daemon.reload):.2f} s, {memory_mib(daemon.process.pid):.0f} MiB")
+        measure_busy(database)
+        write_files(daemon, count, IDLE, more)
+        print(f"  another crontab for all of them in {timed(daemon.reload):.2f} s")
+        time.sleep(5)
+        busy = cpu_s(daemon.process.pid)
+        time.sleep(IDLE_S)
+        print(f"  waiting: {100 * (cpu_s(daemon.process.pid) - busy) / IDLE_S:.1f} % of a core")
+    finally:
+        daemon.dispose()
+        database.drop()
 
 
 def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10000
     postgres = harness.Postgres()
-    database = postgres.create_database()
-    daemon = harness.Daemon(database=database, log_level="warning")
     try:
-        write_files(daemon, count)
-        begin = time.monotonic()
-        daemon.settings["log_level"] = "info"
-        daemon.start()
-        print(f"{count} schedules: ready after {time.monotonic() - begin:.2f} s")
-        begin = time.monotonic()
-        daemon.reload()
-        print(f"reloaded in {time.monotonic() - begin:.2f} s, {memory_mib(daemon.process.pid):.0f} MiB")
-        seconds = int(os.environ.get("BENCH_SECONDS", "50"))
-        cpu = cpu_s(daemon.process.pid)
-        begin = time.monotonic()
-        time.sleep(EVERY_S - time.time() % EVERY_S + seconds)
-        for scheduled, rows, first, last, started, finished in decided(database):
-            print(f"{scheduled:%H:%M:%S}: {rows} fires decided {first * 1000:.0f} to {last * 1000:.0f} ms after it,"
-                  f" started by {started or 0:.2f} s, ended by {finished or 0:.2f} s")
-        busy = cpu_s(daemon.process.pid) - cpu
-        print(f"the daemon's share of a core: {100 * busy / (time.monotonic() - begin):.1f} %")
+        measure(postgres, count, "")
+        measure(postgres, count, ", concurrency: {overlap: skip}")
     finally:
-        daemon.finish()
-        database.drop()
         postgres.close()
 
 
