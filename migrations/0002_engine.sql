@@ -859,8 +859,10 @@ BEGIN
                AS i (schedule, scheduled, outcome, id, place)
           LEFT JOIN fires f ON f.schedule_id = p_schedules[i.schedule] AND f.scheduled = i.scheduled;
     END IF;
-    -- A daemon that fires a schedule has it, whatever the files of another one say.
-    UPDATE schedules s SET cursor = u.cursor, removed = NULL
+    -- A daemon that fires a schedule has it, whatever the files of another one say; unless it was removed just now, while
+    -- this batch was on its way.
+    UPDATE schedules s SET cursor = u.cursor,
+                           removed = CASE WHEN s.removed > v_now - interval '5 seconds' THEN s.removed END
       FROM unnest(p_schedules, p_seen, p_cursors) AS u (id, seen, cursor)
      WHERE s.id = u.id AND s.cursor = u.seen AND u.cursor <= v_now;
 

@@ -94,7 +94,7 @@ class Ground:
                           " WHERE p.proname = ANY (%s)", list(functions))
 
     def unfinished(self):
-        return self.value("SELECT EXISTS (SELECT 1 FROM tasks WHERE due IS NOT NULL)"
+        return self.value("SELECT EXISTS (SELECT 1 FROM tasks WHERE due IS NOT NULL AND queue = 'default')"
                           " OR EXISTS (SELECT 1 FROM tasks WHERE held)")
 
     def await_end(self, deadline=300):

@@ -41,7 +41,7 @@ def run_chains(on, seconds=SECONDS):
     on.await_end()
     took = time.monotonic() - begin
     count = on.value("SELECT count(*) FROM workflows") - before
-    assert not on.sql("SELECT 1 FROM workflows WHERE status <> 'success' LIMIT 1")
+    assert not on.sql("SELECT 1 FROM workflows WHERE status <> 'success' AND name = 'CHAIN' LIMIT 1")
     return count / took, max(1, round(4 * count / (on.calls("launch", "finish") - calls)))
 
 

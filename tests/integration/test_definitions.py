@@ -26,7 +26,7 @@ test.F: {tasks: N}
 def check(directory):
     """Runs `directord --check`: status, definitions, errors."""
     done = subprocess.run([harness.DIRECTORD, "--check", directory], capture_output=True, text=True,
-                          timeout=harness.DEADLINE, env={"PATH": "/usr/bin:/bin"})
+                          timeout=harness.DEADLINE, env={"PATH": "/usr/bin:/bin", "HOME": "/"})
     return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
 
 

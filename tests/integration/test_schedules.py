@@ -707,13 +707,20 @@ def test_bad_file_shows_and_unloads_nothing(start, database):
 
 
 def test_reloads_while_it_fires(start, database):
-    """Also with a definition that is another each time."""
-    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 10ms}}")
-    for number in range(20):
-        daemon.define(NOOP + f"test.A: {{tasks: [N], periodic: {{interval: 10ms, payload: {{n: {number}}}}}}}")
+    """A decision that waits for its turn was made with a definition that is gone by then."""
+    def text(number):
+        return NOOP + "".join(f"test.N{name}: {{tasks: [N], periodic: {{interval: 20ms, payload: {{n: {number}}}}}}}\n"
+                              for name in range(20))
+    daemon = start(text(0))
+    for number in range(30):
+        daemon.define(text(number))
         assert daemon.reload()["errors"] == []
-    await_fires(database, "A", 10)
-    covered(database, "A", 0.01)
+    daemon.define(text(30).replace("20ms", "1h"))
+    daemon.reload()
+    for name in range(20):
+        covered(database, f"N{name}", 0.02, "interval:20ms")
+    numbers = [row[0] for row in database.sql("SELECT DISTINCT (payload ->> 'n')::integer FROM workflows ORDER BY 1")]
+    assert set(numbers) <= set(range(30)) and len(numbers) > 5
 
 
 # --- directord --next --------------------------------------------------------------------------

@@ -128,7 +128,7 @@ class Torture:
                     " current_database() AND application_name LIKE 'directord%%' ORDER BY random() LIMIT 2) b")
                 self.counts["backend kills"] += killed
             except Exception:  # ours was among them, or the server is away
-                pass
+                self.database.disconnect()
             time.sleep(self.random.uniform(0.02, 0.06))
 
     def kill_postgres(self):
@@ -187,6 +187,7 @@ class Torture:
 
     def settle(self):
         """Nothing is launched or fired any more: everything must come to its end by itself."""
+        self.database.disconnect()  # the last fault may have met our own connection
         for daemon in self.daemons:
             if not daemon.running():
                 daemon.spawn()

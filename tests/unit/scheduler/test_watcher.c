@@ -201,7 +201,7 @@ START_TEST(renamed_beside_a_write)
 }
 END_TEST
 
-START_TEST(removed)
+START_TEST(removed_file)
 {
     write_file("d/a.yml");
     ck_assert_int_ge(await_change(DEADLINE_MS), 0);
@@ -317,7 +317,7 @@ int main(void)
     tcase_add_test(tests, written_in_place);
     tcase_add_test(tests, written_twice);
     tcase_add_test(tests, renamed_beside_a_write);
-    tcase_add_test(tests, removed);
+    tcase_add_test(tests, removed_file);
     tcase_add_test(tests, of_no_concern);
     tcase_add_test(tests, written_while_reading);
     tcase_add_test(tests, directory_gone_and_back);
