@@ -165,7 +165,8 @@ RULES = [
      "SELECT format('%s at %s', schedule_id, scheduled) FROM fires WHERE (outcome = 'collapsed')"
      " IS DISTINCT FROM (count IS NOT NULL AND until >= scheduled AND count >= 1)"),
     ("instant with two rows",
-     "SELECT format('%s at %s', schedule_id, scheduled) FROM fires GROUP BY schedule_id, scheduled HAVING count(*) > 1"),
+     "SELECT format('%s at %s', schedule_id, scheduled) FROM fires"
+     " GROUP BY schedule_id, scheduled HAVING count(*) > 1"),
     ("instant covered by two fires",
      "SELECT format('%s at %s', f.schedule_id, f.scheduled) FROM fires f JOIN fires c"
      " ON c.schedule_id = f.schedule_id AND c.scheduled < f.scheduled AND f.scheduled <= c.until"),

@@ -66,7 +66,8 @@ PLANTED = [
     ("PULSE", "DELETE FROM fires WHERE workflow_id = %W", "without exactly one fire"),
     ("PULSE", "UPDATE workflows SET scheduled = NULL WHERE id = %W", "periodic without a nominal time"),
     ("PULSE", "UPDATE fires SET outcome = 'collapsed', workflow_id = NULL WHERE workflow_id = %W", "stands for nothing"),
-    ("PULSE", "ALTER TABLE fires DROP CONSTRAINT fires_pkey; INSERT INTO fires SELECT * FROM fires", "instant with two rows"),
+    ("PULSE", "ALTER TABLE fires DROP CONSTRAINT fires_pkey; INSERT INTO fires SELECT * FROM fires",
+     "instant with two rows"),
     ("PULSE", "INSERT INTO fires (schedule_id, scheduled, outcome, count, until, decided)"
      " SELECT schedule_id, scheduled - interval '1 ms', 'collapsed', 2, scheduled, now() FROM fires"
      " WHERE workflow_id = %W", "covered by two fires"),

@@ -280,7 +280,9 @@ def test_directors_own_file(start):
           TRANSFORM: {noop: true}
           LOAD: {noop: true}
           RANDOM: {command: [echo, 4], result: stdout}
-          ADD: {command: [/usr/bin/python3, -c, "import json,sys; print(sum(json.load(sys.stdin)['args'][0]))"], result: stdout}
+          ADD:
+            command: [/usr/bin/python3, -c, "import json, sys; print(sum(json.load(sys.stdin)['args'][0]))"]
+            result: stdout
         """, "library.yml")
     daemon.expect_errors("unknown task")  # until the library is there
     assert daemon.reload() == {"errors": [], "loaded": 2}

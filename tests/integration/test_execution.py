@@ -74,7 +74,10 @@ test.GRAPH:
     - FREE: {task: ECHO, depends_on: []}
     - LAST: {task: ECHO, depends_on: [D, FREE]}
 test.GROUP_NAME:
-  tasks: [{G: {type: group, tasks: [{L: {type: chain, tasks: [ONE, TWO]}}, THREE]}}, NOOP, {E: {task: ECHO, depends_on: [G]}}]
+  tasks:
+    - G: {type: group, tasks: [{L: {type: chain, tasks: [ONE, TWO]}}, THREE]}
+    - NOOP
+    - E: {task: ECHO, depends_on: [G]}
 test.TWICE: {tasks: [ONE, {X: {task: ECHO}}, {ONE: {task: TWO}}, {Y: {task: ECHO}}]}
 test.EMPTY: {tasks: [], hooks: {success: ECHO}}
 test.ECHO: {tasks: [ECHO]}
@@ -237,7 +240,8 @@ def test_environment(daemon):
 
 def test_process(daemon):
     assert daemon.results("PROCESS")["PROCESS"] == {
-        "fds": {"0": "pipe", "1": "pipe", "2": "pipe", "3": "pipe"}, "blocked": 0, "ignored": 0, "cwd": "/", "leads": True}
+        "fds": {"0": "pipe", "1": "pipe", "2": "pipe", "3": "pipe"}, "blocked": 0, "ignored": 0, "cwd": "/",
+        "leads": True}
 
 
 def test_cwd(daemon, tmp_path):
@@ -264,7 +268,8 @@ def test_templates(start):
           JSON: {script: 'echo "{\"text\": \"a b\", \"list\": [1, {\"n\": 1.0}]}" > $DIRECTOR_RESULT'}
           SHOW: {command: [printf, '%s|', "{{ payload.text }}", "{{payload.number}}", "{{ payload.deep.0.x }}",
                            "{{ payload.object }}", "{{ payload.none }}", "{{ results.JSON.text }}",
-                           "<{{ results.JSON.list.1 }}{{ results.JSON.list.0 }}>", "{{ other }}", "{{", "{{ payload }}"],
+                           "<{{ results.JSON.list.1 }}{{ results.JSON.list.0 }}>", "{{ other }}", "{{",
+                           "{{ payload }}"],
                  result: stdout}
           SCRIPT: {script: 'printf "%s" "{{ payload.text }}"', result: stdout}
         test.A: {tasks: [JSON, SHOW, SCRIPT]}
@@ -332,7 +337,8 @@ def results(postgres):
     import harness
 
     names = {name: f"R{number}" for number, name in enumerate(RESULTS)}
-    definitions = "".join(f"test.{names[name]}: {{tasks: [{{X: {{{action[0]}}}}}]}}\n" for name, action in RESULTS.items())
+    definitions = "".join(f"test.{names[name]}: {{tasks: [{{X: {{{action}}}}}]}}\n"
+                          for name, (action, *_) in RESULTS.items())
     daemon = harness.Daemon(definitions, database=postgres.create_database()).start()
     assert daemon.get("/api/health").json()["definitions"]["errors"] == []
     launched = {name: daemon.launch(names[name]) for name in RESULTS}
@@ -366,7 +372,8 @@ def test_result_passes_byte_for_byte(start):
 
 
 def test_much_output_is_read_and_bounded(start):
-    daemon = start("test.A: {tasks: [{X: {script: 'head -c 50000000 /dev/zero; head -c 50000000 /dev/zero >&2; exit 1'}}]}")
+    script = "head -c 50000000 /dev/zero; head -c 50000000 /dev/zero >&2; exit 1"
+    daemon = start(f"test.A: {{tasks: [{{X: {{script: '{script}'}}}}]}}")
     before = resident_bytes(daemon)
     task = daemon.run("A", status="error")["tasks"][0]
     assert task["result"]["exception"] == "exit status 1"

@@ -10,12 +10,14 @@ UTC = datetime.timezone.utc
 
 
 def fires(database):
-    return database.sql("SELECT schedule_id, scheduled, outcome, workflow_id::text, decided FROM fires ORDER BY scheduled")
+    return database.sql("SELECT schedule_id, scheduled, outcome, workflow_id::text, decided FROM fires ORDER BY 2")
 
 
 def test_interval(start, database):
     daemon = start("""
-        tasks: {ECHO: {script: cat > $DIRECTOR_RESULT}, SCHEDULED: {command: [printenv, DIRECTOR_SCHEDULED_AT], result: stdout}}
+        tasks:
+          ECHO: {script: cat > $DIRECTOR_RESULT}
+          SCHEDULED: {command: [printenv, DIRECTOR_SCHEDULED_AT], result: stdout}
         test.A: {tasks: [ECHO, SCHEDULED], periodic: {interval: 0.5, payload: {z: 1, a: [2]}}}
         """)
     eventually(lambda: len(fires(database)) >= 4, "four fires")

@@ -153,10 +153,12 @@ def test_postgresql_away_for_three_seconds(rig, database, file, how):
     database.server.stop(how)
     try:
         eventually(lambda: daemon.get("/api/health").status == 503, "it has noticed")
-        for method, path in (("POST", "/api/workflows"), ("GET", "/api/workflows"), ("GET", f"/api/workflows/{running[0]}"),
-                             ("POST", f"/api/workflows/{running[0]}/cancel"), ("GET", "/api/definitions")):
+        body = {"project": "test", "name": "CHAIN", "payload": {}}
+        for method, path, body in (("POST", "/api/workflows", body), ("GET", "/api/workflows", None),
+                                   ("GET", f"/api/workflows/{running[0]}", None), ("GET", "/api/definitions", None),
+                                   ("POST", f"/api/workflows/{running[0]}/cancel", None)):
             begin = time.monotonic()
-            reply = daemon.request(method, path, {"project": "test", "name": "CHAIN", "payload": {}} if method == "POST" else None)
+            reply = daemon.request(method, path, body)
             assert reply.status == 503 and int(reply.headers["Retry-After"]) > 0, (method, path, reply)
             assert time.monotonic() - begin < 3
         assert daemon.get("/api/ping").status == 200
@@ -308,7 +310,8 @@ def test_one_bad_launch_does_not_harm_those_beside_it(rig, database):
         thread.join()
     assert all((status == 201) == (n % 10 != 0) for n, status in statuses.items()), statuses
     database.sql("ALTER TABLE workflows DROP CONSTRAINT bad")
-    eventually(lambda: database.value("SELECT count(*) FROM workflows WHERE status = 'success'") == 36, "the others end")
+    ended = "SELECT count(*) FROM workflows WHERE status = 'success'"
+    eventually(lambda: database.value(ended) == 36, "the others end")
 
 
 def test_table_that_is_gone_for_a_moment(rig, database):

@@ -20,8 +20,13 @@ USAGE, UNAVAILABLE, CONFIG = 2, 69, 78
 DEFINITIONS = r"""
 tasks:
   N: {noop: true}
-  SLEEP: {script: 'echo $$ >> "$FILE"; sleep "$FOR"; echo 1 >&3', env: {FILE: "{{ payload.file }}", FOR: "{{ payload.for }}"}}
-  DEAF: {script: 'trap "" TERM; echo $$ >> "$FILE"; while :; do sleep 1; done', env: {FILE: "{{ payload.file }}"}, grace: 60s}
+  SLEEP:
+    env: {FILE: "{{ payload.file }}", FOR: "{{ payload.for }}"}
+    script: echo $$ >> "$FILE"; sleep "$FOR"; echo 1 >&3
+  DEAF:
+    env: {FILE: "{{ payload.file }}"}
+    script: 'trap "" TERM; echo $$ >> "$FILE"; while :; do sleep 1; done'
+    grace: 60s
 test.N: {tasks: [N]}
 test.SLEEP: {tasks: [SLEEP, N], hooks: {failure: N}}
 test.DEAF: {tasks: [DEAF]}
@@ -243,7 +248,8 @@ def test_nothing_new_starts_while_it_stops(start, tmp_path, database):
     waiting = [daemon.launch("N") for _ in range(3)]
     eventually(lambda: pids(tmp_path / "pids"), "the task runs")
     assert daemon.stop() == 0
-    assert database.sql("SELECT DISTINCT status::text FROM workflows WHERE id::text = ANY (%s)", waiting) == [("pending",)]
+    statuses = "SELECT DISTINCT status::text FROM workflows WHERE id::text = ANY (%s)"
+    assert database.sql(statuses, waiting) == [("pending",)]
     daemon.start()
     for workflow in waiting:
         daemon.wait(workflow)
