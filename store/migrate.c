@@ -7,12 +7,15 @@
 
 #include "base/clock.h"
 
-/* Building an index over a long history takes a while. */
+/* Building an index over a long history takes a while, and so does waiting for a daemon that does.
+ */
 #define MIGRATION_TIMEOUT_US (3600 * US_PER_SECOND)
+/* What is outside a transaction only looks. */
+#define LOOK_TIMEOUT_US (10 * US_PER_SECOND)
 
 /* The key of the advisory lock: "director" in ASCII. It is held by the transaction, which a
  * connection pool keeps whole. */
-#define BEGIN_LOCKED "BEGIN; SELECT pg_advisory_xact_lock(7235440056133250930)"
+#define LOCK "SELECT pg_advisory_xact_lock(7235440056133250930)"
 
 #define CREATE_TABLE                                                                  \
     "CREATE TABLE schema_migrations (number integer PRIMARY KEY, name text NOT NULL," \
@@ -36,7 +39,8 @@ static PGresult *query(struct pg_session *session, const char *sql, int count,
                        const char *const *parameters, struct error *error)
 {
     struct pg_failure failure;
-    session->deadline_us = clock_mono_us() + MIGRATION_TIMEOUT_US;
+    bool migrating = PQtransactionStatus(session->connection) == PQTRANS_INTRANS;
+    session->deadline_us = clock_mono_us() + (migrating ? MIGRATION_TIMEOUT_US : LOOK_TIMEOUT_US);
     PGresult *result = pg_session_query(session, sql, count, parameters, &failure);
     if (result == NULL)
         fail(error, &failure);
@@ -49,6 +53,12 @@ static int execute(struct pg_session *session, const char *sql, int count,
     PGresult *result = query(session, sql, count, parameters, error);
     PQclear(result);
     return result != NULL ? 0 : error->code;
+}
+
+static int begin_locked(struct pg_session *session, struct error *error)
+{
+    int code = execute(session, "BEGIN", 0, NULL, error);
+    return code == 0 ? execute(session, LOCK, 0, NULL, error) : code;
 }
 
 /* The only value of the only row, as a number. */
@@ -73,8 +83,7 @@ static int ensure_table(struct pg_session *session, struct error *error)
         return error->code;
     if (there)
         return 0;
-    if (execute(session, BEGIN_LOCKED, 0, NULL, error) != 0 ||
-        ask_number(session, look, &there, error) != 0)
+    if (begin_locked(session, error) != 0 || ask_number(session, look, &there, error) != 0)
         return error->code;
     if (!there && execute(session, CREATE_TABLE, 0, NULL, error) != 0)
         return error->code;
@@ -128,7 +137,7 @@ static int apply(struct pg_session *session, const struct migration *migration, 
     snprintf(number, sizeof(number), "%d", migration->number);
     const char *const row[] = {number, migration->name, migration->sql};
 
-    if (execute(session, BEGIN_LOCKED, 0, NULL, error) != 0)
+    if (begin_locked(session, error) != 0)
         return error->code;
     int code = look_up(session, migration, error); /* again: another daemon may have been first */
     if (code < 0)
