@@ -47,8 +47,6 @@ struct pg_link {
     int64_t backoff_us;
     uint64_t connections;
     int dying; /* dropped connections that are not gone yet */
-    void (*on_drained)(void *context);
-    void *drain_context;
     void (*on_closed)(void *context);
     void *close_context;
 };
@@ -312,15 +310,6 @@ static void on_unwritable(void *owner)
 
 /* --- replies --------------------------------------------------------------------------------- */
 
-static void check_drained(struct pg_link *link)
-{
-    void (*on_drained)(void *) = link->on_drained;
-    if (on_drained == NULL || link->waiting != NULL || link->in_flight != NULL)
-        return;
-    link->on_drained = NULL;
-    on_drained(link->drain_context);
-}
-
 /* The Sync of the oldest request: it is committed, or rolled back. */
 static void finish_request(struct pg_link *link)
 {
@@ -394,7 +383,6 @@ static void on_readable(void *owner)
         link->failure.class = PG_AWAY;
         lose(link, &link->failure, false);
     }
-    check_drained(link);
 }
 
 /* --- the alarm ------------------------------------------------------------------------------- */
@@ -412,7 +400,7 @@ static void ping(struct pg_link *link)
 {
     const struct pg_call call = {.statement = PG_PING};
     link->ping_us = clock_mono_us() + link->ping_period_us;
-    if (link->in_flight == NULL && link->waiting == NULL && link->on_drained == NULL)
+    if (link->in_flight == NULL && link->waiting == NULL)
         pg_send(link, &call, NULL, on_reply_ping, NULL);
 }
 
@@ -499,7 +487,6 @@ static void on_alarm(uv_timer_t *timer)
     else
         pg_failure_set(&failure, PG_AWAY, "the database was not reached in time");
     pg_request_end_all(take_hopeless(link), &failure);
-    check_drained(link);
     arm(link);
 }
 
@@ -535,13 +522,6 @@ struct pg_link *pg_link_open(const struct pg_link_options *options)
 const struct pg_link_stats *pg_link_stats(const struct pg_link *link)
 {
     return &link->stats;
-}
-
-void pg_link_drain(struct pg_link *link, void (*on_drained)(void *context), void *context)
-{
-    link->on_drained = on_drained;
-    link->drain_context = context;
-    wake_now(link);
 }
 
 void pg_link_close(struct pg_link *link, void (*on_closed)(void *context), void *context)

@@ -86,8 +86,6 @@ struct pg_link_stats {
 };
 const struct pg_link_stats *pg_link_stats(const struct pg_link *link);
 
-/* Calls back once no request is waiting or in flight. One drain at a time. */
-void pg_link_drain(struct pg_link *link, void (*on_drained)(void *context), void *context);
 /* Fails what is still there with PG_AWAY, gives the connection up, and frees the link right after
  * on_closed (may be NULL). */
 void pg_link_close(struct pg_link *link, void (*on_closed)(void *context), void *context);

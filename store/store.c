@@ -75,6 +75,7 @@ struct store *store_open(const struct store_options *options)
     store->ensure_context = options->ensure_context;
     store->launch = open_link(store, options, NULL);
     store->engine = open_link(store, options, NULL);
+    store->claim = open_link(store, options, NULL);
     store->read = open_link(store, options, NULL);
     store->logs = open_link(store, options, NULL);
     store->listen = open_link(store, options, channels);
@@ -91,33 +92,9 @@ void store_set_events(struct store *store, const struct store_events *events)
     store->events = *events;
 }
 
-static void on_link_ended(void *context)
-{
-    struct store *store = context;
-    if (--store->links_left > 0)
-        return;
-    void (*on_ended)(void *) = store->on_ended;
-    store->on_ended = NULL;
-    on_ended(store->ended_context);
-}
-
-static void begin_end(struct store *store, void (*on_ended)(void *context), void *context)
-{
-    store->on_ended = on_ended;
-    store->ended_context = context;
-    store->links_left = 3;
-}
-
-void store_drain(struct store *store, void (*on_drained)(void *context), void *context)
-{
-    begin_end(store, on_drained, context);
-    pg_link_drain(store->launch, on_link_ended, store);
-    pg_link_drain(store->engine, on_link_ended, store);
-    pg_link_drain(store->read, on_link_ended, store);
-}
-
 struct store_closing {
     struct store *store;
+    int links_left;
     void (*on_closed)(void *context);
     void *context;
 };
@@ -135,10 +112,11 @@ static void on_spool_closed(void *context)
     free(closing);
 }
 
-static void on_links_closed(void *context)
+static void on_link_closed(void *context)
 {
     struct store_closing *closing = context;
-    spool_close(closing->store->spool, on_spool_closed, closing);
+    if (--closing->links_left == 0)
+        spool_close(closing->store->spool, on_spool_closed, closing);
 }
 
 /* What the database has not taken is on the disk now. */
@@ -146,22 +124,20 @@ static void on_spool_flushed(void *context)
 {
     struct store_closing *closing = context;
     struct store *store = closing->store;
-    begin_end(store, on_links_closed, closing);
-    store->links_left = 5;
+    struct pg_link *const links[] = {store->launch, store->engine, store->claim,
+                                     store->read,   store->logs,   store->listen};
     store_launches_stop(store);
     store_finishes_stop(store);
     store_fires_stop(store);
-    pg_link_close(store->launch, on_link_ended, store);
-    pg_link_close(store->engine, on_link_ended, store);
-    pg_link_close(store->read, on_link_ended, store);
-    pg_link_close(store->logs, on_link_ended, store);
-    pg_link_close(store->listen, on_link_ended, store);
+    closing->links_left = sizeof links / sizeof *links;
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++)
+        pg_link_close(links[i], on_link_closed, closing);
 }
 
 void store_close(struct store *store, void (*on_closed)(void *context), void *context)
 {
     struct store_closing *closing = mem_new(1, sizeof *closing);
-    *closing = (struct store_closing){store, on_closed, context};
+    *closing = (struct store_closing){.store = store, .on_closed = on_closed, .context = context};
     spool_flush(store->spool, on_spool_flushed, closing);
 }
 
@@ -300,12 +276,12 @@ void store_call(struct store *store, struct pg_link *link, enum statement statem
               &(struct done_call){.on_done = on_done, .context = context});
 }
 
-static void send_answers(struct store *store, enum statement statement, struct pg_params *params,
-                         const struct done_call *template)
+static void send_answers(struct store *store, struct pg_link *link, enum statement statement,
+                         struct pg_params *params, const struct done_call *template)
 {
     struct done_call call = *template;
     call.answers = true;
-    send_done(store, store->engine,
+    send_done(store, link,
               &(struct pg_call){.statement = statement,
                                 .flags = PG_REPEATABLE,
                                 .deadline_ms = store->reply_timeout_ms},
@@ -320,7 +296,7 @@ void store_claim(struct store *store, int slots, store_done_cb on_done, void *co
     pg_params_id(&params, &store->node);
     pg_params_int4(&params, slots);
     pg_params_bool(&params, false);
-    send_answers(store, STATEMENT_CLAIM, &params,
+    send_answers(store, store->claim, STATEMENT_CLAIM, &params,
                  &(struct done_call){.on_done = on_done, .context = context, .reserved = slots});
 }
 
@@ -332,7 +308,7 @@ void store_cancel(struct store *store, const struct id *workflow, const char *re
     pg_params_id(&params, workflow);
     pg_params_array_end(&params);
     pg_params_text(&params, reason);
-    send_answers(store, STATEMENT_CANCEL, &params,
+    send_answers(store, store->engine, STATEMENT_CANCEL, &params,
                  &(struct done_call){.on_done = on_done, .context = context, .each = each});
 }
 
@@ -342,13 +318,13 @@ void store_admit(struct store *store, const char *project, const char *name, sto
     struct pg_params params = {0};
     pg_params_text(&params, project);
     pg_params_text(&params, name);
-    send_answers(store, STATEMENT_ADMIT, &params,
+    send_answers(store, store->engine, STATEMENT_ADMIT, &params,
                  &(struct done_call){.on_done = on_done, .context = context});
 }
 
 void store_expire(struct store *store, store_done_cb on_done, void *context)
 {
-    send_answers(store, STATEMENT_EXPIRE, NULL,
+    send_answers(store, store->engine, STATEMENT_EXPIRE, NULL,
                  &(struct done_call){.on_done = on_done, .context = context});
 }
 
@@ -359,7 +335,7 @@ void store_relaunch_failed(struct store *store, const struct id *id, const struc
     pg_params_id(&params, id);
     pg_params_id(&params, original);
     pg_params_time(&params, created_us);
-    send_answers(store, STATEMENT_RELAUNCH_FAILED, &params,
+    send_answers(store, store->engine, STATEMENT_RELAUNCH_FAILED, &params,
                  &(struct done_call){.on_done = on_done, .context = context, .each = each});
 }
 
@@ -426,6 +402,6 @@ void store_reap(struct store *store, int64_t lease_ms, store_done_cb on_done, vo
     struct pg_params params = {0};
     pg_params_id(&params, &store->node);
     pg_params_int8(&params, lease_ms);
-    send_answers(store, STATEMENT_REAP, &params,
+    send_answers(store, store->engine, STATEMENT_REAP, &params,
                  &(struct done_call){.on_done = on_done, .context = context});
 }

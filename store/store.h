@@ -1,10 +1,11 @@
 /* The store: this daemon's connections to PostgreSQL, and one call for each SQL function and query.
  *
- * Launches, the engine's calls, reads and the output of tasks (logs.h) have connections of their
- * own, so that none waits behind the others; a further one listens for hints. Everything that
- * writes is safe to send twice and is sent again when its connection is lost. Calls answer through
- * a callback on the loop, never before they return. What the engine must act upon (claimed tasks,
- * attempts to stop, …) comes through `on_answer`, whichever call brought it.
+ * Launches, claims, the engine's other calls, reads and the output of tasks (logs.h) have
+ * connections of their own, so that none waits behind the others and PostgreSQL works on them side
+ * by side; a further one listens for hints. Everything that writes is safe to send twice and is
+ * sent again when its connection is lost. Calls answer through a callback on the loop, never before
+ * they return. What the engine must act upon (claimed tasks, attempts to stop, …) comes through
+ * `on_answer`, whichever call brought it.
  */
 #pragma once
 
@@ -50,8 +51,6 @@ struct store_events {
 
 struct store *store_open(const struct store_options *options);
 void store_set_events(struct store *store, const struct store_events *events);
-/* Calls back once nothing is waiting or in flight. */
-void store_drain(struct store *store, void (*on_drained)(void *context), void *context);
 /* Fails what is under way; frees the store right after `on_closed`. */
 void store_close(struct store *store, void (*on_closed)(void *context), void *context);
 

@@ -8,7 +8,8 @@ struct store {
     uv_loop_t *loop;
     int reply_timeout_ms;
     struct pg_link *launch; /* launches and fires */
-    struct pg_link *engine; /* claims, finishes, cancels, heartbeats */
+    struct pg_link *engine; /* finishes, cancels, heartbeats */
+    struct pg_link *claim;  /* goes on while ends are committed */
     struct pg_link *read;
     struct pg_link *logs; /* output of tasks */
     struct pg_link *listen;
@@ -29,9 +30,6 @@ struct store {
     int reserved_fires;
     void (*on_up)(void *context); /* who waits for store_is_up, or NULL */
     void *up_context;
-    int links_left; /* while draining or closing */
-    void (*on_ended)(void *context);
-    void *ended_context;
 };
 
 /* Hands an answer to the engine. */

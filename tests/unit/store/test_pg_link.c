@@ -519,30 +519,6 @@ START_TEST(a_server_that_refuses_is_told_once)
 }
 END_TEST
 
-static bool drained;
-
-static void on_drained(void *context)
-{
-    (void)context;
-    drained = true;
-}
-
-START_TEST(drain_waits_for_the_last_reply)
-{
-    open_link();
-    send_number(CALL_SLEEP, 0, 100, &replies[0]);
-    pg_link_drain(link_, on_drained, NULL);
-    ck_assert(!drained);
-    UNTIL(drained);
-    ck_assert_int_eq(replies[0].count, 1);
-    drained = false;
-    pg_link_drain(link_, on_drained, NULL);
-    ck_assert(!drained);
-    UNTIL(drained);
-    close_link();
-}
-END_TEST
-
 START_TEST(close_fails_what_is_left)
 {
     open_link();
@@ -641,7 +617,6 @@ int main(void)
     tcase_add_test(tcase, an_overdue_query_is_cancelled);
     tcase_add_test(tcase, a_link_hears_its_channels);
     tcase_add_test(tcase, a_server_that_refuses_is_told_once);
-    tcase_add_test(tcase, drain_waits_for_the_last_reply);
     tcase_add_test(tcase, close_fails_what_is_left);
     tcase_add_test(tcase, a_bad_item_stands_alone);
     suite_add_tcase(suite, tcase);
