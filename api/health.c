@@ -6,6 +6,8 @@ static void write_definitions(struct json_writer *json, const struct api *api)
 {
     const struct definition_set *set = api->catalog == NULL ? NULL : catalog_set(api->catalog);
     json_begin_object(json);
+    json_key_int(json, "differing_nodes",
+                 api->engine == NULL ? 0 : engine_stats(api->engine).differing);
     json_key(json, "errors");
     if (set == NULL) {
         json_begin_array(json);

@@ -207,24 +207,36 @@ static void relaunch_failed(struct http_request *request, const struct id *origi
                           on_resume_answer, on_resumed, resuming);
 }
 
+static bool is_text(struct json_span value, const char *quoted)
+{
+    return value.size == strlen(quoted) && memcmp(value.text, quoted, value.size) == 0;
+}
+
+struct relaunch_body {
+    bool valid;
+    bool from_failed;
+};
+
+static bool on_relaunch_member(void *context, struct json_span key, struct json_span value)
+{
+    struct relaunch_body *body = context;
+    body->from_failed = body->valid = is_text(key, "\"from\"") && is_text(value, "\"failed\"");
+    return body->valid;
+}
+
 /* No body is needed; `*from_failed` is set by {"from": "failed"}. False after a reply. */
 static bool read_relaunch_body(struct http_request *request, bool *from_failed)
 {
-    struct json_span body;
-    if (!body_json(request, &body))
+    struct json_span json;
+    if (!body_json(request, &json))
         return false;
-    if (body.text == NULL)
-        return true;
-    struct json_span from = {0};
-    if (json_kind(body) == JSON_OBJECT)
-        from = json_member(body, "from", strlen("from"));
-    *from_failed =
-        from.size == strlen("\"failed\"") && memcmp(from.text, "\"failed\"", from.size) == 0;
-    if (json_kind(body) != JSON_OBJECT || (from.text != NULL && !*from_failed)) {
+    struct relaunch_body body = {.valid = json.text == NULL || json_kind(json) == JSON_OBJECT};
+    if (json.text != NULL && body.valid)
+        json_each_member(json, on_relaunch_member, &body);
+    if (!body.valid)
         reply_error(request, 400, "the body must be empty, {} or {\"from\": \"failed\"}");
-        return false;
-    }
-    return true;
+    *from_failed = body.from_failed;
+    return body.valid;
 }
 
 void workflows_relaunch(struct http_request *request)

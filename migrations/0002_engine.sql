@@ -40,6 +40,7 @@
 --   duplicate item number `item` of a launch repeats an idempotency key: `workflow_id` is what it made then
 --   lost      an attempt that this node says it holds is no longer its own
 --   draining  this node is to take nothing new
+--   differs   `count` other nodes have definition files that differ from this one's
 --   canceled  the workflow is canceled (now, or was already); missing: there is no such workflow;
 --   final     the workflow had ended before as `status`
 --   fired     a fire's row was written: `item` is its place in the batch, `reason` the outcome
@@ -915,7 +916,7 @@ END $$;
 -- those that are no longer its own, to be stopped. What the tables say it holds, but it does not, goes back: `progress`
 -- to `pending` without using up an attempt once it is older than ten seconds (its claim's answer was lost), `canceled` is
 -- released. `p_state` is the state the node wants to be in. Answer `dead`: another daemon has declared this node dead; it
--- must stop everything and begin a new life.
+-- must stop everything and begin a new life. Answer `differs`: other daemons fire and launch from other files.
 -- Locks: the workflows of what goes back, by id, then the node.
 CREATE FUNCTION heartbeat(p_node uuid, p_state text, p_digest text,
                           p_workflows uuid[], p_positions integer[], p_attempts integer[]) RETURNS SETOF answer
@@ -925,7 +926,7 @@ DECLARE
     v_workflows uuid[];
     v_positions integer[];
     v_attempts integer[];
-    v_left bigint;
+    v_count bigint;
 BEGIN
     SELECT array_agg(t.workflow_id), array_agg(t.position), array_agg(t.attempt) INTO v_workflows, v_positions, v_attempts
       FROM tasks t
@@ -941,9 +942,9 @@ BEGIN
                AND t.node_id = p_node AND t.status = 'progress'
             RETURNING 1
         )
-        SELECT count(*) INTO v_left FROM back;
-        IF v_left > 0 THEN
-            RETURN NEXT say('left', count => v_left);
+        SELECT count(*) INTO v_count FROM back;
+        IF v_count > 0 THEN
+            RETURN NEXT say('left', count => v_count);
         END IF;
         RETURN QUERY SELECT * FROM release(v_workflows, v_positions, v_attempts,
                                            array_fill(p_node, ARRAY [cardinality(v_workflows)]));
@@ -956,6 +957,11 @@ BEGIN
         RETURN NEXT say('dead', node_id => p_node);
     ELSIF EXISTS (SELECT 1 FROM nodes n WHERE n.id = p_node AND n.state = 'draining') THEN
         RETURN NEXT say('draining', node_id => p_node);
+    END IF;
+    SELECT count(*) INTO v_count FROM nodes n
+     WHERE n.id <> p_node AND n.state = 'active' AND n.digest NOT IN ('', p_digest) AND p_digest <> '';
+    IF v_count > 0 THEN
+        RETURN NEXT say('differs', count => v_count);
     END IF;
     RETURN QUERY
     SELECT a.* FROM unnest(p_workflows, p_positions, p_attempts) AS h (workflow_id, "position", attempt)

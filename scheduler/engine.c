@@ -14,7 +14,8 @@
 /* Attempts to stop that were not claimed yet as far as this daemon knows: more than this many at a
  * time are left to the heartbeat. */
 #define EARLY_MAX 1024
-/* How long the database may take for the last ends when the daemon stops. */
+/* How long the database may take for the last ends when the daemon stops; then they are left in the
+ * spool. */
 #define LAST_ENDS_MS 10000
 
 bool engine_accepts(const struct engine *engine)
@@ -271,6 +272,9 @@ static void on_answer(void *context, const struct answer *answer)
     case ANSWER_DRAINING:
         engine_drain(engine);
         break;
+    case ANSWER_DIFFERS:
+        engine->differing_heard = (int)answer->count;
+        break;
     case ANSWER_SKIPPED:
         on_skipped(engine);
         break;
@@ -352,25 +356,31 @@ static void on_stop_beat(void *context, const struct pg_failure *failure)
     report_stopped(context);
 }
 
+static void on_ends_overdue(uv_timer_t *timer)
+{
+    struct engine *engine = timer->data;
+    if (engine->running > 0)
+        log_warning("the database did not take the last results in time",
+                    log_int("attempts", engine->running));
+    report_stopped(engine);
+}
+
 /* A node that has signed off owns nothing any more, so calls under way that may claim tasks for it
  * come first. */
 void engine_check_stopped(struct engine *engine)
 {
     bool may_claim = engine->reserved > 0 && store_is_up(engine->options.store);
-    if (!engine->stopping || engine->running > 0 || may_claim || engine->on_stopped == NULL ||
-        engine->signed_off)
+    if (!engine->stopping || engine->running > engine->ending || may_claim ||
+        engine->on_stopped == NULL)
+        return;
+    if (!engine->awaits_ends)
+        uv_timer_start(&engine->deadline, on_ends_overdue, LAST_ENDS_MS, 0);
+    engine->awaits_ends = true;
+    if (engine->running > 0 || engine->signed_off)
         return;
     engine->signed_off = true;
     store_heartbeat(engine->options.store, "stopped", engine->digest, NULL, 0, on_stop_beat,
                     engine);
-}
-
-static void on_ends_overdue(uv_timer_t *timer)
-{
-    struct engine *engine = timer->data;
-    log_warning("the database did not take the last results in time",
-                log_int("attempts", engine->running));
-    report_stopped(engine);
 }
 
 static void on_grace_over(uv_timer_t *timer)
@@ -412,6 +422,10 @@ void engine_stop(struct engine *engine, int64_t grace_ms, void (*on_stopped)(voi
 
 void engine_hurry(struct engine *engine)
 {
+    if (engine->awaits_ends && !store_is_up(engine->options.store)) {
+        on_ends_overdue(&engine->deadline);
+        return;
+    }
     if (!engine->grace_over)
         on_grace_over(&engine->deadline);
     executor_kill_all(engine->options.executor, STOP_NODE_STOPPING);

@@ -29,6 +29,7 @@ struct engine {
     struct log_writer *logs;
     struct run *runs;
     int running;  /* slots taken: runs */
+    int ending;   /* those of them that have ended, and whose end is not committed */
     int reserved; /* slots that calls under way may fill */
     int taken;    /* tasks claimed by the call that is answered just now */
     bool claiming;
@@ -46,13 +47,16 @@ struct engine {
     uv_timer_t deadline; /* of stopping */
     int64_t renewed_us;  /* boot-time clock: when the last answered heartbeat was sent */
     bool clock_warned;
+    int differing_heard; /* by the heartbeat that is answered just now */
+    bool differing_warned;
     int64_t hinted_us; /* monotonic */
     char digest[80];
     struct store_held *early; /* attempts to stop whose claim has not been heard of yet */
     int early_count;
     bool grace_over;
-    bool signed_off; /* has said in the tables that it stopped */
-    bool rebirth;
+    bool awaits_ends; /* nothing runs any more, only the database may be waited for */
+    bool signed_off;  /* has said in the tables that it stopped */
+    bool rebirth;     /* declared dead, or not registered */
     void (*on_started)(void *context);
     void *started_context;
     void (*on_stopped)(void *context);

@@ -55,7 +55,6 @@ static void on_registered(void *context, const struct pg_failure *failure)
     }
     CRASH_POINT("registered");
     engine->started = true;
-    engine->rebirth = false;
     log_info("node registered", log_id("node", &engine->options.node.id));
     store_reap(engine->options.store, NOBODY_MS, on_past_reaped, engine);
 }
@@ -64,6 +63,7 @@ static void register_node(struct engine *engine)
 {
     struct store_node *node = &engine->options.node;
     struct error error;
+    engine->started = engine->rebirth = false;
     node->id = id_random();
     if (leftovers_note(node->state_directory, &node->id, &error) < 0)
         log_warning("should this daemon be killed, the next one will not find its tasks' processes",
@@ -88,6 +88,19 @@ struct beat {
     int64_t sent_us; /* boot-time clock */
 };
 
+/* Once they have differed for two heartbeats: files do not reach all machines at once. */
+static void watch_differing(struct engine *engine)
+{
+    int *differing = &engine->stats.differing;
+    if (engine->differing_heard > 0 && *differing > 0 && !engine->differing_warned)
+        log_warning("other daemons have other definition files than this one; see GET /api/nodes",
+                    log_int("nodes", *differing));
+    engine->differing_warned =
+        engine->differing_heard > 0 && (engine->differing_warned || *differing > 0);
+    *differing = engine->differing_heard;
+    engine->differing_heard = 0;
+}
+
 static void on_beat(void *context, const struct pg_failure *failure)
 {
     struct beat *beat = context;
@@ -95,6 +108,7 @@ static void on_beat(void *context, const struct pg_failure *failure)
     if (failure == NULL) {
         bool lapsed = !node_lease_holds(engine);
         engine->renewed_us = beat->sent_us;
+        watch_differing(engine);
         if (engine->reserved == 0)
             engine->early_count = 0; /* what was claimed is known by now */
         if (lapsed) {

@@ -227,6 +227,7 @@ static void on_committed(struct store_finish *finish)
     struct engine *engine = run->engine;
     CRASH_POINT("finished");
     engine->running--;
+    engine->ending--;
     HASH_DEL(engine->runs, run);
     free(run->result);
     free(run);
@@ -242,8 +243,10 @@ static void finish_run(struct run *run)
     arena_done(&run->arena);
     run->spec = (struct attempt_spec){0};
     run->finish.on_done = on_committed;
+    engine->ending++;
     store_finish(engine->options.store, &run->finish);
     CRASH_POINT("finish-sent");
+    engine_check_stopped(engine);
 }
 
 /* Could not be started at all: what the person must know is the exception. */

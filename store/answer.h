@@ -22,6 +22,7 @@ enum answer_kind {
     ANSWER_LOST,      /* an attempt that this node says it holds is not its own */
     ANSWER_DEAD,      /* `node` was declared dead */
     ANSWER_DRAINING,  /* this node is to take nothing new */
+    ANSWER_DIFFERS,   /* `count` other nodes have other definition files */
     ANSWER_CANCELED,
     ANSWER_FINAL, /* the workflow to cancel had already ended as `status` */
     ANSWER_MISSING,

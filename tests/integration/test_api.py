@@ -431,6 +431,9 @@ def test_relaunch_takes_an_empty_body(daemon):
     reply = daemon.post(f"/api/workflows/{original}/relaunch", {"from": "failed"})
     assert reply.status == 409 and "is success" in reply.json()["error"]
     assert daemon.post(f"/api/workflows/{original}/relaunch", "{").status == 400
+    for body in ({"from": "fail"}, {"form": "failed"}, {"from": "failed", "at": 1}, []):
+        reply = daemon.post(f"/api/workflows/{original}/relaunch", body)
+        assert (reply.status, reply.json()["error"]) == (400, 'the body must be empty, {} or {"from": "failed"}'), body
     assert daemon.post(f"/api/workflows/{original}/relaunch", "{}", **{"Content-Type": "text/plain"}).status == 415
 
 
@@ -505,5 +508,5 @@ def test_health(daemon):
     assert reply.status == 200
     assert list(health) == sorted(health)
     assert (health["status"], health["database"]["status"]) == ("ok", "up")
-    assert health["definitions"] == {"errors": [], "loaded": 6}
+    assert health["definitions"] == {"differing_nodes": 0, "errors": [], "loaded": 6}
     eventually(lambda: daemon.get("/api/health").json()["scheduler"]["running"] == 0, "nothing runs")

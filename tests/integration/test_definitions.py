@@ -83,7 +83,7 @@ def test_health_is_good_again_after_a_mended_file(start):
     assert len(daemon.reload()["errors"]) == 1
     daemon.define("test.B: {tasks: [N]}", "b.yml")
     assert daemon.reload() == {"errors": [], "loaded": 2}
-    assert daemon.get("/api/health").json()["definitions"] == {"errors": [], "loaded": 2}
+    assert daemon.get("/api/health").json()["definitions"] == {"differing_nodes": 0, "errors": [], "loaded": 2}
 
 
 def test_keys_of_later_versions_are_refused(start):

@@ -246,6 +246,20 @@ def test_two_daemons_share_the_work(rig, database):
     assert len(shares) == 2 and min(share for _, share in shares) > 10
 
 
+def test_daemons_with_different_files_say_so(rig):
+    daemons = [rig(heartbeat="200ms") for _ in range(2)]
+    daemons[1].define(DEFINITIONS + "test.OWN: {tasks: []}")
+    for daemon in daemons:
+        daemon.start()
+
+    def differing():
+        return [daemon.get("/api/health").json()["definitions"]["differing_nodes"] for daemon in daemons]
+    eventually(lambda: differing() == [1, 1], "both see that they differ")
+    daemons[0].await_log("other daemons have other definition files")
+    daemons[1].define(DEFINITIONS)
+    eventually(lambda: differing() == [0, 0], "both see that they are alike")
+
+
 def test_other_daemon_takes_over(rig, database, file):
     """A node that is killed is declared dead after its lease; what it held is lost, the rest goes on elsewhere."""
     first = rig(heartbeat="200ms", lease="1s", concurrency=1).start()
