@@ -135,16 +135,27 @@ fuzz-replay: $(FUZZERS) ## the parsers on the inputs that fuzzing has found so f
 	$(Q)set -e; for f in $(FUZZERS); do $$f tests/fuzz/corpus/$${f##*/fuzz_}/*; done
 
 # The driver is what test_next_oracle.py asks.
-integration: $(BUILD)/directord $(BUILD)/directord-exec $(NEXT_DRIVER) ## the tests that drive the daemon from outside
-	$(Q)DIRECTORD=$(abspath $(BUILD)/directord) BUILD=$(BUILD) \
-	    $(PYTHON) -m pytest -q -p no:cacheprovider tests/integration
+CRASHING := $(BUILD)/crashing
+PYTEST = DIRECTORD=$(abspath $(BUILD)/directord) DIRECTORD_CRASHING=$(abspath $(CRASHING)/directord) BUILD=$(BUILD) \
+    $(PYTHON) -m pytest -q -p no:cacheprovider
+integration: $(BUILD)/directord $(BUILD)/directord-exec $(NEXT_DRIVER) crashing ## the tests that drive the daemon from outside
+	$(Q)$(PYTEST) tests/integration
 
-.PHONY: torture torture-run
+# The program with crash points in it, see base/crash_point.h.
+.PHONY: crashing
+crashing:
+	$(Q)$(MAKE) BUILD=$(CRASHING) CPPFLAGS="$(CPPFLAGS) -DDIRECTORD_CRASH_POINTS" all
+
+.PHONY: torture torture-random torture-replies torture-crashes
 torture: ## kill daemons, server and connections for TORTURE_SECONDS (600), then check what is left
 	$(Q)$(MAKE) deps
-	$(Q)$(MAKE) torture-run
-torture-run: $(BUILD)/directord
+	$(Q)$(MAKE) torture-random
+torture-random: $(BUILD)/directord
 	$(Q)DIRECTORD=$(abspath $(BUILD)/directord) $(PYTHON) tests/torture/torture.py
+torture-replies: $(BUILD)/directord ## break every single request to PostgreSQL, one in a daemon's life
+	$(Q)DIRECTORD=$(abspath $(BUILD)/directord) $(PYTHON) tests/torture/replies.py
+torture-crashes: $(BUILD)/directord crashing ## crash at every crash point, the first times and later
+	$(Q)TORTURE_ALL=1 $(PYTEST) tests/integration/test_crash_points.py
 
 fuzz: ## fuzz each parser for FUZZ_SECONDS (60)
 	$(Q)$(MAKE) lint-deps

@@ -6,7 +6,7 @@ O_APPEND the lines are whole and in order. The client notes what was acknowledge
     witness = Witness(database)
     daemon = harness.Daemon(witness.DEFINITIONS, database=database, **witness.settings)
     witness.launch(daemon, "CHAIN")
-    witness.await_quiet(); witness.problems([daemon])
+    witness.problems([daemon])
 """
 
 import collections
@@ -63,7 +63,7 @@ NAMES = ["CHAIN", "DIAMOND", "GROUP", "FAILS", "HOOKED", "SLOW", "LIMITED", "REP
 CANCEL_SECONDS = 30
 # What PostgreSQL may say about us: of an unknown outcome that is sent again, and of faults.
 EXPECTED_SQL = re.compile(r"the same batch is being committed by its first sending|terminating connection|canceling|"
-                          r"the database system is |could not .*(client|socket)|No space left")
+                          r"the database system is |could not .*(client|socket)|could not extend file|No space left")
 
 
 def environments():
@@ -108,6 +108,7 @@ class Witness:
         self.path.touch()
         self.settings = {"task_env_WITNESS": self.path}
         self.launched = []
+        self.by_key = collections.defaultdict(set)
         self.canceled = {}  # and when that was acknowledged
         self.late = set()  # processes of a canceled workflow that were seen too late
         self.over = threading.Event()
@@ -124,8 +125,14 @@ class Witness:
     def launch(self, daemon, name, **members):
         """The id, when it was acknowledged. Any failure else is an exception."""
         workflow = daemon.launch(name, **members)
-        self.launched.append(workflow)
+        self.note_launch(workflow)
         return workflow
+
+    def note_launch(self, workflow, key=None):
+        """`key`: an Idempotency-Key, with which it was told to the client; there may be several answers."""
+        self.launched.append(workflow)
+        if key is not None:
+            self.by_key[key].add(workflow)
 
     def cancel(self, daemon, workflow):
         """True when it was acknowledged; False when the workflow had ended before."""
@@ -173,16 +180,20 @@ class Witness:
             found.append((word, task, int(attempt)))
         return found
 
-    def problems(self, daemons=()):
-        """What does not fit together, when all is quiet."""
+    def problems(self, daemons=(), deadline=60):
+        """What does not fit together, when all is quiet, and that must be soon."""
+        quiet = self.await_quiet(deadline)
         connection = self.database.server.connect(self.database.name)
         try:
             found = checker.check(connection, quiet=True)
+            if not quiet:
+                return found  # what goes on would look different from one look to the next
             found += checker.check_acknowledged(connection, self.launched)
             found += self.execution_problems(connection)
             found += self.cancel_problems(connection)
         finally:
             connection.close()
+        found += [f"one key, several workflows: {workflows}" for workflows in self.by_key.values() if len(workflows) > 1]
         found += self.fire_problems() + self.process_problems(daemons) + self.server_problems()
         return found
 
@@ -243,7 +254,7 @@ class Witness:
                 continue
             schedule = fires.Schedule(self.database, name)
             due = fires.interval(schedule.anchor, seconds, schedule.anchor, schedule.cursor)
-            found += [f"{name}: {problem}" for problem in fires.uncovered(schedule, due)]
+            found += [f"{name}: {problem}" for problem in fires.uncovered(schedule, due)[:5]]
         return found
 
     def process_problems(self, daemons):

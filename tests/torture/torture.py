@@ -1,160 +1,279 @@
 #!/usr/bin/python3
-"""Three daemons on one database while everything that can be killed is killed; then the checker looks.
+"""Three daemons on one database while everything that can fail fails; then the witness and the checker look.
 
     TORTURE_SECONDS=600 TORTURE_SEED=42 make torture
     TORTURE_WITHOUT=lock make torture     # must fail: without a guard the checker sees what breaks
 
-All randomness comes from the printed seed. What is true is kept outside the daemons: every task appends a line to a file
-when it starts, and the client notes what was acknowledged. Exit status 1 and a list when a promise was broken.
+All randomness comes from the printed seed. What is true is kept outside the daemons, by witness.py. Exit status 1 and a
+list when a promise was broken.
 """
 
 import collections
+import contextlib
 import http.client
 import os
 import pathlib
 import random
+import resource
+import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 import time
+
+import psycopg2
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
 
 import checker  # noqa: E402
 import harness  # noqa: E402
+import witness  # noqa: E402
 
 SECONDS = float(os.environ.get("TORTURE_SECONDS", 600))
 SEED = int(os.environ.get("TORTURE_SEED") or random.SystemRandom().randrange(1 << 32))
 WITHOUT = os.environ.get("TORTURE_WITHOUT")
 DAEMONS = 3
+CLIENTS = 4
+CROWD = 300  # workflows unfinished, with which the clients slow down
+LEASE_SECONDS = 4
 QUIET_SECONDS = float(os.environ.get("TORTURE_QUIET", 60))  # for everything to come to its end by itself
+DISK = "400m"  # where the database and one daemon's state lie, when we may mount
 
-DEFINITIONS = """
-tasks:
-  RUN: &run {script: 'echo "$DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT" >> "$RUNS"; sleep 0.0$((DIRECTOR_ATTEMPT % 5))', retry: {limit: 20, interval: 50ms}}
-  FLAKY: {script: 'echo "$DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT" >> "$RUNS"; test $DIRECTOR_ATTEMPT -gt 1', retry: {limit: 20, interval: 20ms}}
-  FAIL: {script: 'echo "$DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT" >> "$RUNS"; exit 3'}
-  # Its result is its attempt: what another attempt left in its place is seen.
-  SLOW: {script: 'echo "$DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT" >> "$RUNS"; sleep 2; echo $DIRECTOR_ATTEMPT > $DIRECTOR_RESULT', retry: {limit: 20, interval: 50ms}}
-  N: {noop: true}
-test.CHAIN: {tasks: [RUN, N, RUN]}
-test.GRAPH:
-  tasks:
-    - A: {task: RUN}
-    - B: {task: N, depends_on: [A]}
-    - C: {task: FLAKY, depends_on: [A]}
-    - D: {task: RUN, depends_on: [B, C]}
-test.GROUP: {tasks: [{G: {type: group, tasks: [RUN, N, FLAKY, N]}}, N]}
-test.FAILS: {tasks: [N, {G: {type: group, tasks: [FAIL, RUN]}}, N], hooks: {failure: RUN, success: N}}
-test.SLOW: {tasks: [SLOW, N]}
-test.LIMITED: {tasks: [RUN], concurrency: {limit: 2}}
-test.REPLACED: {tasks: [SLOW], concurrency: {limit: 1, overlap: replace}}
-test.TICK: {tasks: [N], periodic: {interval: 0.5, catchup: all}}
-test.TOCK: {tasks: [RUN], periodic: {interval: 1}, concurrency: {overlap: skip}}
-"""
-NAMES = ["CHAIN", "CHAIN", "CHAIN", "GRAPH", "GRAPH", "GROUP", "FAILS", "SLOW", "LIMITED", "REPLACED"]
-
-# What may be taken out on purpose, so that the checker has something to see: which function loses which words.
+# What may be taken out on purpose, so that there is something to see: which function loses which words.
 GUARDS = {
     "lock": [("finish", "PERFORM lock_workflows(p_workflows);", "")],
     "fence": [("settle", "AND t.node_id = i.node_id AND t.attempt = i.attempt", "")],
     "cursor": [("fire", "s.cursor = u.seen AND u.cursor <= v_now", "true")],
 }
 
+AWAY = (AssertionError, OSError, http.client.HTTPException, ValueError)  # a daemon that a client does not reach
+
+
+class Disk:
+    """A small file system of its own; as an ordinary user, just a directory that is never full."""
+
+    def __init__(self):
+        self.directory = harness.make_directory()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=755", "torture", self.directory]
+        self.mounted = subprocess.run(mount, capture_output=True).returncode == 0
+        self.filler = self.directory / "filler"
+
+    def fill(self):
+        with open(self.filler, "wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while True:
+                filler.write(bytes(1 << 20))
+        with open(self.filler, "ab", buffering=0) as filler, contextlib.suppress(OSError):
+            while True:
+                filler.write(bytes(4096))
+
+    def free(self):
+        self.filler.unlink(missing_ok=True)
+
+    def close(self):
+        if self.mounted:
+            subprocess.run(["umount", "-l", self.directory])
+        shutil.rmtree(self.directory, ignore_errors=True)
+
 
 class Torture:
     def __init__(self):
         self.random = random.Random(SEED)
-        self.postgres = harness.Postgres()
+        self.disk = Disk()
+        harness.Postgres.OPTIONS["max_wal_size"] = "64MB"
+        with self.on_disk():
+            self.postgres = harness.Postgres()
         self.database = self.postgres.create_database()
-        self.runs = harness.make_directory() / "runs"
-        self.runs.touch()
-        self.daemons = [self.make_daemon() for _ in range(DAEMONS)]
-        self.lock = threading.Lock()
-        self.acknowledged = []
-        self.canceled = []
+        self.witness = witness.Witness(self.database)
+        with self.on_disk():
+            self.daemons = [self.make_daemon()]
+        self.daemons += [self.make_daemon() for _ in range(DAEMONS - 1)]
         self.counts = collections.Counter()
+        self.died = []  # daemons that no fault of ours has ended
+        self.crowded = False  # more is waiting than the machine can do
         self.done = False
 
-    def make_daemon(self):
-        return harness.Daemon(DEFINITIONS, database=self.database, heartbeat="500ms", lease="4s", concurrency=6,
-                              query_timeout="3s", shutdown_grace="1s", task_env_RUNS=self.runs)
+    @contextlib.contextmanager
+    def on_disk(self):
+        """New directories lie on the small disk."""
+        ordinary, tempfile.tempdir = tempfile.tempdir, str(self.disk.directory)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = ordinary
 
-    # --- the client -------------------------------------------------------------------------------------------
+    def make_daemon(self):
+        address = f"127.0.0.1:{harness.free_port()}"
+        daemon = harness.Daemon(witness.Witness.DEFINITIONS, database=self.database, listen=address, heartbeat="500ms",
+                                lease=f"{LEASE_SECONDS}s", concurrency=6, query_timeout="3s", shutdown_grace="1s",
+                                **self.witness.settings)
+        daemon.address = address  # also while it is not ready
+        return daemon
+
+    # --- the clients ------------------------------------------------------------------------------------------
 
     def client(self, seed):
         rng = random.Random(seed)
         while not self.done:
-            daemon = rng.choice(self.daemons)
-            try:
-                workflow = daemon.launch(rng.choice(NAMES))
-                with self.lock:
-                    self.acknowledged.append(workflow)
-                if rng.random() < 0.1:
-                    reply = daemon.cancel(workflow)
-                    if reply.status == 201:
-                        self.canceled.append(workflow)
-            except (AssertionError, OSError, http.client.HTTPException, AttributeError, ValueError):
-                time.sleep(0.05)  # away; another one serves
-            time.sleep(rng.random() * 0.05)
+            with contextlib.suppress(*AWAY):  # another one serves
+                self.call(rng)
+            time.sleep(rng.random() * (1 if self.crowded else 0.05))
+
+    def call(self, rng):
+        daemon = rng.choice(self.daemons)
+        chance = rng.random()
+        if chance < 0.06:
+            workflow = self.witness.launch(daemon, "LONG")
+            while not self.insist_on_cancel(rng.choice(self.daemons), workflow):
+                time.sleep(0.1)
+        elif chance < 0.12:
+            self.launch_twice(rng)
+        else:
+            workflow = self.witness.launch(daemon, rng.choice(witness.NAMES))
+            if chance > 0.9:
+                self.witness.cancel(rng.choice(self.daemons), workflow)
+
+    def insist_on_cancel(self, daemon, workflow):
+        """It would run for ever."""
+        try:
+            self.witness.cancel(daemon, workflow)
+            return True
+        except AWAY:
+            return False
+
+    def launch_twice(self, rng):
+        """With one key, wherever: it is one workflow."""
+        body = {"project": "test", "name": rng.choice(witness.NAMES), "payload": {}}
+        headers = {"Idempotency-Key": f"{rng.random()}"}
+        for _ in range(2):
+            reply = rng.choice(self.daemons).post("/api/workflows", body, **headers)
+            if reply.status in (200, 201):
+                self.witness.note_launch(reply.json()["id"], headers["Idempotency-Key"])
 
     # --- the faults -------------------------------------------------------------------------------------------
 
-    def kill_daemon(self):
-        daemon = self.random.choice(self.daemons)
-        daemon.process.kill()
-        daemon.process.wait()
-        self.counts["kill -9 of a daemon"] += 1
+    def kill_daemons(self):
+        """One to all, at once; half of them are met by the next fault while they start."""
+        victims = self.random.sample(self.daemons, self.random.choice([1, 1, 1, 1, 2, DAEMONS]))
+        for daemon in victims:
+            self.end(daemon, signal.SIGKILL)
+            self.counts["kill -9 of a daemon"] += 1
         time.sleep(self.random.random() * 0.3)
-        if self.random.random() < 0.3:
-            daemon.spawn()  # and the next fault meets it while it starts
-        else:
-            daemon.start()
+        for daemon in victims:
+            daemon.spawn()
+        if self.random.random() < 0.5:
+            self.await_addresses(victims)
 
-    def pause_daemon(self):
+    def restart_daemon(self):
+        daemon = self.random.choice(self.daemons)
+        self.end(daemon, signal.SIGTERM)
+        self.counts["stop and start of a daemon"] += 1
+        daemon.spawn()
+
+    def end(self, daemon, number):
+        if not daemon.running():
+            self.died.append(f"a daemon died by itself: {daemon.process.returncode}\n{daemon.log()[-2000:]}")
+            return
+        daemon.send_signal(number)
+        try:
+            daemon.wait_exit()
+        except subprocess.TimeoutExpired:
+            self.died.append(f"a daemon did not stop in time\n{daemon.log()[-2000:]}")
+            daemon.process.kill()
+            daemon.wait_exit()
+
+    @staticmethod
+    def await_addresses(daemons):
+        for daemon in daemons:
+            with contextlib.suppress(AssertionError):  # the database may be away
+                daemon.await_ready()
+
+    def freeze_daemon(self):
         daemon = self.random.choice(self.daemons)
         if not daemon.running():
             return
-        os.kill(daemon.process.pid, signal.SIGSTOP)
+        daemon.send_signal(signal.SIGSTOP)
         self.counts["daemon frozen past its lease"] += 1
-        time.sleep(5.5)
-        os.kill(daemon.process.pid, signal.SIGCONT)
+        time.sleep(LEASE_SECONDS + self.random.random() * 2)
+        daemon.send_signal(signal.SIGCONT)
+
+    def starve_daemon(self):
+        """No descriptor is left for a while; one that starts would give up."""
+        daemon = self.random.choice(self.daemons)
+        self.await_addresses([daemon])
+        if not daemon.running():
+            return
+        pid = daemon.process.pid
+        used = max((int(fd) for fd in os.listdir(f"/proc/{pid}/fd")), default=0) + 1
+        usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + self.random.randrange(4), usual[1]))
+        self.counts["daemon without descriptors"] += 1
+        time.sleep(0.5 + self.random.random())
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
 
     def kill_backends(self):
         for _ in range(self.random.randrange(1, 12)):
             try:
-                killed = self.database.value(
-                    "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity WHERE datname ="
-                    " current_database() AND application_name LIKE 'directord%%' ORDER BY random() LIMIT 2) b")
-                self.counts["backend kills"] += killed
-            except Exception:  # ours was among them, or the server is away
+                self.counts["kill of a connection's backend"] += self.database.value(
+                    "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY random() LIMIT 2) b")
+            except psycopg2.Error:  # the server is away
                 self.database.disconnect()
             time.sleep(self.random.uniform(0.02, 0.06))
 
     def kill_postgres(self):
         how = self.random.choice([signal.SIGKILL, signal.SIGQUIT])
-        if how == signal.SIGKILL:
-            os.kill(self.postgres.process.pid, how)
+        if self.postgres.process.poll() is None:
+            self.postgres.process.send_signal(how)
             self.postgres.process.wait()
-            time.sleep(0.3)  # its children notice
-        else:
-            self.postgres.stop(how)
         self.counts["kill -9 or immediate stop of PostgreSQL"] += 1
-        time.sleep(self.random.random() * 2)
+        time.sleep(0.3 + self.random.random() * 2)
+        self.start_postgres()
+
+    def start_postgres(self):
+        """After kill -9 its children may take a moment to notice."""
         for _ in range(50):
             try:
                 self.postgres.start()
                 return
-            except Exception:
+            except AssertionError:
                 time.sleep(0.2)
-        raise SystemExit("PostgreSQL does not start any more")
+        raise SystemExit(f"PostgreSQL does not start any more\n{self.postgres.log.read_text()[-2000:]}")
+
+    def freeze_postgres(self):
+        """With all its processes, for longer than a query may take."""
+        os.killpg(self.postgres.process.pid, signal.SIGSTOP)
+        self.counts["PostgreSQL frozen"] += 1
+        time.sleep(self.random.uniform(1, 5))
+        os.killpg(self.postgres.process.pid, signal.SIGCONT)
+
+    def fill_disk(self):
+        """Under the database and under one daemon's spool."""
+        if not self.disk.mounted:
+            return
+        self.disk.fill()
+        self.counts["disk full"] += 1
+        time.sleep(self.random.uniform(1, 3))
+        if self.random.random() < 0.5:  # and what waits in the full spool must not be needed
+            self.kill_daemons()
+        self.disk.free()
+        time.sleep(1)
+        if self.postgres.process.poll() is not None:
+            self.start_postgres()
+
+    FAULTS = [(20, kill_daemons), (14, kill_backends), (14, kill_postgres), (3, restart_daemon), (2, freeze_daemon),
+              (1, freeze_postgres), (2, starve_daemon), (1, fill_disk)]
 
     def fault(self):
-        kinds = [self.kill_daemon] * 10 + [self.kill_backends] * 6 + [self.kill_postgres] * 3 + [self.pause_daemon]
+        weights, faults = zip(*self.FAULTS)
+        fault = self.random.choices(faults, weights)[0]
         if WITHOUT == "fence":  # what it guards against is a node that comes back
-            kinds = [self.pause_daemon]
-        self.random.choice(kinds)()
+            fault = Torture.freeze_daemon
+        fault(self)
         time.sleep(self.random.random() * 0.5)
+        with contextlib.suppress(psycopg2.Error):
+            self.crowded = self.witness.unfinished() > CROWD
 
     # --- the run ----------------------------------------------------------------------------------------------
 
@@ -169,81 +288,51 @@ class Torture:
 
     def run(self):
         self.daemons[0].start()
+        checker.install_audit(self.postgres.connect(self.database.name))
         if WITHOUT:
             self.remove_guard(WITHOUT)
         for daemon in self.daemons[1:]:
             daemon.start()
-        clients = [threading.Thread(target=self.client, args=(SEED + i,), daemon=True) for i in range(4)]
+        clients = [threading.Thread(target=self.client, args=(SEED + i,), daemon=True) for i in range(CLIENTS)]
         for client in clients:
             client.start()
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             self.fault()
         self.done = True
-        for client in clients:
-            client.join()
-        self.settle()
-        return self.problems()
+        return self.settle(clients)
 
-    def settle(self):
+    def settle(self, clients):
         """Nothing is launched or fired any more: everything must come to its end by itself."""
-        self.database.disconnect()  # the last fault may have met our own connection
         for daemon in self.daemons:
             if not daemon.running():
+                self.died.append(f"a daemon died by itself: {daemon.process.returncode}\n{daemon.log()[-2000:]}")
                 daemon.spawn()
             daemon.await_ready()
-            daemon.define("{}")
-            os.kill(daemon.process.pid, signal.SIGHUP)
-        unfinished = "SELECT count(*) FROM workflows w WHERE finished IS NULL OR EXISTS (SELECT FROM tasks t" \
-                     " WHERE t.workflow_id = w.id AND (t.held OR t.finished IS NULL))"
-        end = time.monotonic() + QUIET_SECONDS
-        while time.monotonic() < end and self.database.value(unfinished) > 0:
-            time.sleep(0.5)
+        for client in clients:
+            client.join()
+        self.database.disconnect()  # the last fault may have met our own connection
+        for name in witness.INTERVALS:
+            assert self.daemons[0].post(f"/api/schedules/test.{name}/pause").status == 200
+        return self.died + self.witness.problems(self.daemons, QUIET_SECONDS)
 
-    def problems(self):
-        found = self.database.problems(quiet=True)
-        connection = self.postgres.connect(self.database.name)
-        found += checker.check_acknowledged(connection, self.acknowledged)
-        nothing_to_run = self.noops()
-        found += [problem for problem in checker.check_executions(connection, self.runs.read_text().splitlines())
-                  if not problem.startswith("done without having run")
-                  or problem.split()[-1] not in nothing_to_run]
-        with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM workflows WHERE id::text = ANY (%s) AND status <> 'canceled'",
-                           (self.canceled,))
-            wrong = cursor.fetchone()[0]
-            cursor.execute("SELECT workflow_id::text FROM tasks WHERE status = 'success'"
-                           " AND result::text ~ '^[0-9]+$' AND result::text::integer <> attempt")
-            found += [f"result of another attempt: workflow {workflow}" for (workflow,) in cursor.fetchall()]
-            cursor.execute("SELECT id, substr(trigger, 10) FROM schedules WHERE trigger LIKE 'interval:%'")
-            for schedule, interval in cursor.fetchall():
-                seconds = 0.5 if interval == "500ms" else float(interval.rstrip("s"))
-                found += [f"instant without a row: schedule {schedule}, {instant}"
-                          for instant in checker.missing_fires(cursor, schedule, seconds)]
-        if wrong:
-            found.append(f"{wrong} acknowledged cancels were overwritten")
-        if "deadlock detected" in self.postgres.log.read_text(errors="replace"):
-            found.append("PostgreSQL saw a deadlock")
-        self.counts["workflows"] = self.database.value("SELECT count(*) FROM workflows")
-        self.counts["attempts lost with their node"] = self.database.value(
-            "SELECT (SELECT count(*) FROM attempts WHERE reason = 'node_lost')"
-            " + (SELECT count(*) FROM tasks WHERE reason = 'node_lost')")
-        self.counts["acknowledged launches"] = len(self.acknowledged)
-        self.counts["acknowledged cancels"] = len(self.canceled)
-        self.counts["task starts"] = len(self.runs.read_text().splitlines())
+    def errors(self):
+        """What the daemons have logged as errors, without the numbers."""
+        found = collections.Counter()
+        for daemon in self.daemons:
+            for line in daemon.log().splitlines():
+                if " error " in line[:32]:
+                    found[line.split('"')[1]] += 1
         return found
-
-    def noops(self):
-        return {task for (task,) in self.database.sql(
-            "SELECT left(t.workflow_id::text, 32) || lpad(to_hex(t.position + 1), 4, '0') FROM tasks t"
-            " JOIN workflows w ON w.id = t.workflow_id JOIN definition_tasks d"
-            " ON d.definition_id = w.definition_id AND d.position = t.position WHERE d.action IS NULL")}
 
     def close(self):
         for daemon in self.daemons:
             if daemon.running():
                 daemon.stop()
+            daemon.dispose()
         self.postgres.close()
+        self.witness.close()
+        self.disk.close()
 
 
 def main():
@@ -251,10 +340,14 @@ def main():
     torture = Torture()
     try:
         problems = torture.run()
+        figures = torture.counts + collections.Counter(torture.witness.figures())
+        errors = torture.errors()
     finally:
         torture.close()
-    for what, count in sorted(torture.counts.items()):
+    for what, count in sorted(figures.items()):
         print(f"{count:8} {what}")
+    for what, count in errors.most_common():
+        print(f"{count:8} logged as an error: {what}")
     for problem in problems:
         print(f"BROKEN: {problem}")
     print(f"{0 if problems else 1} passed, {1 if problems else 0} failed")

@@ -1,0 +1,138 @@
+"""Stands between daemons and PostgreSQL, and breaks one request.
+
+    proxy = Proxy(server); uri = proxy.uri("name")
+    proxy.arm("lose", 7)
+    proxy.reached
+
+A request is what the server answers with ReadyForQuery: a start-up, a simple query, or whatever goes up to a Sync. They
+are counted from 1, over all connections, in the order in which they come. The fault at number k:
+
+    cut      the connection ends, and the request has not reached the server
+    lose     the server does what is asked; then the connection ends instead of the reply
+    tear     the same, after a part of the reply
+    stall    the server does what is asked; the reply never comes, and the connection stays
+"""
+
+import asyncio
+import collections
+import contextlib
+import shutil
+import struct
+import threading
+
+import harness
+
+FAULTS = ("cut", "lose", "tear", "stall")
+SOCKET = ".s.PGSQL.5432"
+CANCEL_REQUEST = 80877102
+
+
+class Proxy:
+    def __init__(self, server):
+        self.server = server
+        self.directory = harness.make_directory()
+        self.count = 0
+        self.fault, self.number = None, 0
+        self.reached = False
+        self.loop = asyncio.new_event_loop()
+        started = threading.Event()
+        self.thread = threading.Thread(target=self.run, args=(started,), daemon=True)
+        self.thread.start()
+        started.wait()
+
+    def uri(self, name, user="tests"):
+        return f"postgresql://{user}@/{name}?host={self.directory}"
+
+    def arm(self, fault, number):
+        """Counts from 1 again."""
+        self.count, self.reached = 0, False
+        self.fault, self.number = fault, number
+
+    def close(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        shutil.rmtree(self.directory)
+
+    def run(self, started):
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_until_complete(asyncio.start_unix_server(self.serve, self.directory / SOCKET))
+        self.loop.call_soon(started.set)
+        self.loop.run_forever()
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.loop.run_until_complete(asyncio.sleep(0))
+
+    async def serve(self, reader, writer):
+        try:
+            server = await asyncio.open_unix_connection(self.server.directory / SOCKET)
+        except OSError:
+            writer.close()
+            return
+        await Connection(self, (reader, writer), server).run()
+
+    def next_fault(self):
+        """What is to be done with the request that begins now."""
+        self.count += 1
+        if self.count != self.number:
+            return None
+        self.reached = True
+        return self.fault
+
+
+class Connection:
+    def __init__(self, proxy, client, server):
+        self.proxy = proxy
+        self.client_reader, self.client_writer = client
+        self.server_reader, self.server_writer = server
+        self.expected = collections.deque()  # the faults of the requests that the server works on
+
+    async def run(self):
+        """Ends with the first direction that ends."""
+        directions = [asyncio.ensure_future(self.forward()), asyncio.ensure_future(self.back())]
+        await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+        for direction in directions:
+            direction.cancel()
+        for result in await asyncio.gather(*directions, return_exceptions=True):
+            if result is not None and not isinstance(result, (OSError, EOFError, asyncio.CancelledError)):
+                raise result
+        for writer in (self.client_writer, self.server_writer):
+            with contextlib.suppress(OSError):
+                writer.close()
+
+    @staticmethod
+    async def message(reader):
+        head = await reader.readexactly(5)
+        return head + await reader.readexactly(struct.unpack("!I", head[1:])[0] - 4)
+
+    async def forward(self):
+        head = await self.client_reader.readexactly(8)
+        size, code = struct.unpack("!II", head)
+        packet = head + await self.client_reader.readexactly(size - 8)
+        ends_request = code != CANCEL_REQUEST
+        while await self.send(packet, ends_request):
+            packet = await self.message(self.client_reader)
+            ends_request = packet[:1] in b"SQ"
+
+    async def send(self, packet, ends_request):
+        """False when the connection is to end here."""
+        if ends_request:
+            fault = self.proxy.next_fault()
+            if fault == "cut":
+                return False
+            self.expected.append(fault)
+        self.server_writer.write(packet)
+        await self.server_writer.drain()
+        return True
+
+    async def back(self):
+        fault = None
+        while fault is None:
+            packet = await self.message(self.server_reader)
+            fault = self.expected[0] if self.expected else None  # a notification comes unasked
+            if packet[:1] == b"Z":
+                self.expected.popleft()
+            if fault is None or fault == "tear":
+                self.client_writer.write(packet if fault is None else packet[:len(packet) // 2 + 1])
+                await self.client_writer.drain()
+        while fault == "stall" or packet[:1] != b"Z":
+            packet = await self.message(self.server_reader)
