@@ -133,6 +133,29 @@ static void begin_params(struct pg_params *params, int slots)
         pg_params_array_end(params);              \
     } while (0)
 
+static enum pg_type element_of(enum pg_type array)
+{
+    switch (array) {
+    case PG_ID_ARRAY:
+        return PG_ID;
+    case PG_TEXT_ARRAY:
+        return PG_TEXT;
+    case PG_JSON_ARRAY:
+        return PG_JSON;
+    case PG_INT4_ARRAY:
+        return PG_INT4;
+    default:
+        return PG_INT8;
+    }
+}
+
+/* The columns that a statement has besides: nothing in them. */
+static void add_nulls(struct pg_params *params, const struct pg_statement *statement, int n)
+{
+    while (statement->types[params->count] != 0)
+        COLUMN(params, element_of(statement->types[params->count]), n, pg_params_null(params));
+}
+
 static void launch(struct worker *worker, int slots)
 {
     const struct json_span payload = {"{}", 2};
@@ -149,10 +172,7 @@ static void launch(struct worker *worker, int slots)
     COLUMN(&params, PG_INT8, n, pg_params_int8(&params, bench.definition));
     COLUMN(&params, PG_TIME, n, pg_params_time(&params, created_us[i]));
     COLUMN(&params, PG_JSON, n, pg_params_json(&params, payload));
-    COLUMN(&params, PG_TEXT, n, pg_params_null(&params));
-    COLUMN(&params, PG_ID, n, pg_params_null(&params));
-    for (int column = 0; column < 3; column++) /* principals, keys and their requests */
-        COLUMN(&params, PG_TEXT, n, pg_params_null(&params));
+    add_nulls(&params, &statements[STATEMENT_LAUNCH], n);
     call(worker, &statements[STATEMENT_LAUNCH], &params);
     free(created_us);
     free(ids);
@@ -170,10 +190,7 @@ static void finish(struct worker *worker, int slots)
     COLUMN(&params, PG_INT4, n, pg_params_int4(&params, tasks[i].attempt));
     COLUMN(&params, PG_BOOL, n, pg_params_bool(&params, true));
     COLUMN(&params, PG_BOOL, n, pg_params_bool(&params, false));
-    COLUMN(&params, PG_JSON, n, pg_params_null(&params));
-    COLUMN(&params, PG_TEXT, n, pg_params_null(&params));
-    for (int column = 0; column < 2; column++) /* exit statuses and signals */
-        COLUMN(&params, PG_INT4, n, pg_params_null(&params));
+    add_nulls(&params, &statements[STATEMENT_FINISH], n);
     call(worker, &statements[STATEMENT_FINISH], &params);
 }
 
