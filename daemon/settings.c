@@ -131,7 +131,7 @@ static const struct setting table[] = {
 
     {"DIRECTOR_QUERY_TIMEOUT", DURATION(query_timeout_ms, 100, HOUR), "15s", AT_START,
      "How long the database may take for a query. Then it is cancelled and the connection "
-     "replaced."},
+     "replaced; what writes is sent once more."},
     {"DIRECTOR_MAX_SPOOL", BYTES(max_spool, 0, 64 * GIB), "256MiB", AT_START,
      "The largest file of results that wait in the state directory while the database does not "
      "take them. More stay in memory only, and are lost with the daemon."},

@@ -125,7 +125,7 @@ struct batcher *store_fires_new(struct store *store, const struct store_options 
         .links = &store->launch,
         .call = {.statement = STATEMENT_FIRE,
                  .flags = PG_REPEATABLE | PG_WAIT,
-                 .deadline_ms = options->reply_timeout_ms},
+                 .deadline_ms = store->write_deadline_ms},
         .max_items = options->max_batch,
         .build = build,
         .done = done,

@@ -93,7 +93,7 @@ struct batcher *store_launches_new(struct store *store, const struct store_optio
         .links = &store->launch,
         .call = {.statement = STATEMENT_LAUNCH,
                  .flags = PG_REPEATABLE,
-                 .deadline_ms = options->reply_timeout_ms},
+                 .deadline_ms = store->write_deadline_ms},
         .max_items = options->max_batch,
         .build = build,
         .done = done,

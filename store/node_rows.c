@@ -61,7 +61,7 @@ void store_drain_node(struct store *store, const struct id *node, node_row_cb ea
     pg_send(store->engine,
             &(struct pg_call){.statement = STATEMENT_DRAIN_NODE,
                               .flags = PG_REPEATABLE,
-                              .deadline_ms = store->reply_timeout_ms},
+                              .deadline_ms = store->write_deadline_ms},
             &params, on_nodes, call);
 }
 

@@ -101,7 +101,7 @@ void store_pause_schedules(struct store *store, const struct schedule_choice *ch
         store->launch,
         &(struct pg_call){.statement = STATEMENT_PAUSE_SCHEDULES,
                           .flags = PG_REPEATABLE,
-                          .deadline_ms = store->reply_timeout_ms},
+                          .deadline_ms = store->write_deadline_ms},
         &params,
         &(struct schedule_call){.each_schedule = each, .on_done = on_done, .context = context});
 }

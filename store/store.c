@@ -69,7 +69,7 @@ struct store *store_open(const struct store_options *options)
     static const char *const channels[] = {HINT_CHANNEL, NULL};
     struct store *store = mem_new(1, sizeof *store);
     store->loop = options->loop;
-    store->reply_timeout_ms = options->reply_timeout_ms;
+    store->write_deadline_ms = 2 * options->reply_timeout_ms;
     store->epoch_us = clock_wall_us() + options->clock_offset_us - clock_boot_us();
     store->ensure = options->ensure;
     store->ensure_context = options->ensure_context;
@@ -284,7 +284,7 @@ static void send_answers(struct store *store, struct pg_link *link, enum stateme
     send_done(store, link,
               &(struct pg_call){.statement = statement,
                                 .flags = PG_REPEATABLE,
-                                .deadline_ms = store->reply_timeout_ms},
+                                .deadline_ms = store->write_deadline_ms},
               params, &call);
 }
 

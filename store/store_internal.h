@@ -6,7 +6,7 @@
 
 struct store {
     uv_loop_t *loop;
-    int reply_timeout_ms;
+    int write_deadline_ms;  /* enough to send once more what was not answered in time */
     struct pg_link *launch; /* launches and fires */
     struct pg_link *engine; /* finishes, cancels, heartbeats */
     struct pg_link *claim;  /* goes on while ends are committed */
