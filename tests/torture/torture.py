@@ -313,7 +313,8 @@ class Torture:
             client.join()
         self.database.disconnect()  # the last fault may have met our own connection
         for name in witness.INTERVALS:
-            assert self.daemons[0].post(f"/api/schedules/test.{name}/pause").status == 200
+            harness.eventually(lambda name=name: self.daemons[0].post(f"/api/schedules/test.{name}/pause").status == 200,
+                               "the database serves again")
         return self.died + self.witness.problems(self.daemons, QUIET_SECONDS)
 
     def errors(self):
