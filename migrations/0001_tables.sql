@@ -84,7 +84,7 @@ CREATE TABLE workflows (
     reason text,
     comment text,
     payload json NOT NULL
-) WITH (fillfactor = 75);               -- room for the one or two updates of a row's life on its own page (HOT): no
+) WITH (fillfactor = 50);               -- room for the one or two updates of a row's life on its own page (HOT): no
                                         -- index knows what they change, but for limited ones and those with a timeout
 CREATE INDEX workflows_by_name ON workflows (project, name, id);
 CREATE INDEX workflows_deadline ON workflows (deadline) WHERE deadline IS NOT NULL;
@@ -92,8 +92,9 @@ CREATE INDEX workflows_limited ON workflows (limited, queued, id) WHERE limited 
 
 -- A task of a workflow; its key, queue and neighbours are those of the definition's task at the same position.
 -- `waiting` counts the predecessors that are not success. `due` is set exactly while the task may be claimed: ready, or
--- waiting for its next attempt. `held` is true from the claim until the node said that nothing of the attempt is left.
--- No index knows `status`, so that most updates stay on their page (HOT).
+-- waiting for its next attempt. `held` is true from the claim until the node said that nothing of the attempt is left;
+-- `claims` is how such tasks are found. Of what an update changes indexes know `due` alone, so that most updates stay on
+-- their page (HOT).
 CREATE TABLE tasks (
     workflow_id uuid NOT NULL,
     position integer NOT NULL,
@@ -106,7 +107,7 @@ CREATE TABLE tasks (
     queue text NOT NULL,
     due timestamptz,
     node_id uuid,                       -- of the last attempt
-    claim uuid,                         -- the batch that claimed it: sent again, it gets the same rows
+    claim uuid,                         -- the batch that claimed it last
     created timestamptz NOT NULL,
     updated timestamptz NOT NULL,
     started timestamptz,
@@ -118,9 +119,31 @@ CREATE TABLE tasks (
     reason text,
     result json,
     PRIMARY KEY (workflow_id, position)
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 50);               -- as above: a batch updates all rows of a page at once
 CREATE INDEX tasks_due ON tasks (queue, due, workflow_id, position) WHERE due IS NOT NULL;
-CREATE INDEX tasks_held ON tasks (node_id) WHERE held;
+
+-- What each batch claimed, as long as any of it is held. So the tasks of a node are found, and a batch that is sent again
+-- gets the same rows. One small row for up to thousands of tasks; an index on `tasks.held` would cost each of them two
+-- entries in two indexes.
+CREATE TABLE claims (
+    batch uuid PRIMARY KEY,
+    node_id uuid NOT NULL,
+    workflow_ids uuid[] NOT NULL,       -- task by task …
+    positions integer[] NOT NULL,       -- … with this
+    held integer NOT NULL               -- how many of them are
+) WITH (fillfactor = 50,                -- rows come and go: the few that live must be found among few dead ones
+        autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
+        toast.autovacuum_vacuum_threshold = 1000, toast.autovacuum_vacuum_scale_factor = 0);
+ALTER TABLE claims ALTER workflow_ids SET STORAGE EXTERNAL, -- compressing ids is in vain
+                   ALTER positions SET STORAGE EXTERNAL;
+
+CREATE VIEW held_tasks AS
+SELECT c.batch, c.node_id, t.workflow_id, t.position, t.attempt, t.status, t.is_hook, t.started
+  FROM claims c
+ CROSS JOIN LATERAL unnest(c.workflow_ids, c.positions) AS u (workflow_id, "position")
+ CROSS JOIN LATERAL (SELECT * FROM tasks t
+                      WHERE t.workflow_id = u.workflow_id AND t.position = u.position LIMIT 1) t
+ WHERE t.held AND t.claim = c.batch;
 
 -- The earlier attempts of a task; the last one is in the task's own row.
 CREATE TABLE attempts (

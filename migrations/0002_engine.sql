@@ -10,26 +10,25 @@
 --
 -- Rules that every function keeps:
 --
--- * Lock order: admissions by fullname, then schedules by id, then workflows by id, then nodes. A task is written only by
---   who holds its workflow's row.
+-- * Lock order: admissions by fullname, then schedules by id, then workflows by id, then claims by batch, then nodes. A task
+--   is written only by who holds its workflow's row.
 -- * The lock on the workflows is a statement of its own. Under READ COMMITTED a later statement's snapshot is taken after
 --   the lock was granted; a lock inside the same WITH would read what was true before it waited, and two last tasks
 --   that finish together would both leave the workflow to the other.
 -- * Every change names the state that it expects. What does not match any more was somebody else's and is left alone.
--- * Each batch has an id. Claims write it into the rows they take, so that a batch whose answer was lost can be sent again
---   with `p_repeat` and gets the same rows instead of others.
+-- * Each batch has an id. It is written into the rows that it claims, and into `claims`, so that a batch whose answer was
+--   lost can be sent again with `p_repeat` and gets the same rows instead of others.
 -- * Rows are found by primary key, one by one: plans are made while the tables are empty, when walking through a whole
 --   index looks as cheap, and stay while the tables grow. So a row of a large table is looked up in a LATERAL subquery
 --   with a LIMIT, which the planner cannot turn round, and updated at its place (`ctid`), which does not change while the
---   workflow is locked. A condition that would fit a partial index (`due`, `held`, `limited`) is written so that it
+--   workflow is locked. A condition that would fit a partial index (`due`, `limited`) is written so that it
 --   does not where that index is not meant.
 -- * `now()` would be the start of the transaction, which may lie before a lock that it waited for: each function reads
 --   the clock once, after its locks.
 
 -- What every engine function answers: a set of these, of several kinds.
---   claimed   a task that this node now owns and must start. `definition_task` columns and input are filled; for a task
---             without an action (noop) payload, args and results are NULL; `oversize` is set instead of args and results
---             where these are larger than the node takes
+--   claimed   a task that this node now owns and must start: which, what it is and its input; of one without an action
+--             (noop) which alone. `oversize` is set instead of args and results where these are larger than the node takes
 --   ended     a workflow became `status`
 --   stop      an attempt that must be stopped: held by `node_id`
 --   room      an instance of project.name ended whose definition has a concurrency limit: admit may have work
@@ -81,65 +80,104 @@ LANGUAGE sql IMMUTABLE AS $$
                 NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::answer
 $$;
 
--- Locks workflows, by id.
-CREATE FUNCTION lock_workflows(p_ids uuid[]) RETURNS void
+-- Locks workflows, by id, and tells their definitions, in the order of the ids; NULL for one that is gone.
+CREATE FUNCTION lock_workflows(p_ids uuid[]) RETURNS bigint[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_definitions bigint[];
+BEGIN
+    SELECT array_agg(l.definition_id ORDER BY i.place) INTO v_definitions
+      FROM (SELECT * FROM unnest(p_ids) WITH ORDINALITY AS u (id, place) ORDER BY u.id) i
+      LEFT JOIN LATERAL (SELECT w.definition_id FROM workflows w WHERE w.id = i.id FOR UPDATE) l ON true;
+    RETURN v_definitions;
+END $$;
+
+-- Notes which tasks a batch has claimed. A batch that is sent again may find new ones beside those.
+CREATE FUNCTION note_claim(p_batch uuid, p_node uuid, p_workflows uuid[], p_positions integer[]) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM 1
-       FROM (SELECT DISTINCT u.id FROM unnest(p_ids) AS u (id) ORDER BY u.id) i
-      CROSS JOIN LATERAL (SELECT 1 FROM workflows w WHERE w.id = i.id FOR UPDATE) l;
+    INSERT INTO claims AS c (batch, node_id, workflow_ids, positions, held)
+    VALUES (p_batch, p_node, p_workflows, p_positions, cardinality(p_workflows))
+        ON CONFLICT (batch) DO UPDATE SET workflow_ids = c.workflow_ids || excluded.workflow_ids,
+                                          positions = c.positions || excluded.positions,
+                                          held = c.held + excluded.held;
+END $$;
+
+-- Counts tasks that are no longer held; one item for each, the batch that claimed it.
+CREATE FUNCTION let_go(p_batches uuid[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE claims c SET held = c.held - n.count
+      FROM (SELECT u.batch, count(*)::integer AS count FROM unnest(p_batches) AS u (batch)
+             GROUP BY u.batch ORDER BY u.batch) n
+     WHERE c.batch = n.batch;
+    DELETE FROM claims c USING (SELECT DISTINCT u.batch FROM unnest(p_batches) AS u (batch)) n
+     WHERE c.batch = n.batch AND c.held = 0;
 END $$;
 
 -- The answer `claimed` for tasks that this transaction has claimed. `results` has the newest result of every finished
 -- predecessor, near or far, by key; `args` is Director's: [], [r] or [[r1, r2, …]] in the order of `previous`.
-CREATE FUNCTION claimed_tasks(p_workflows uuid[], p_positions integer[], p_max_input bigint) RETURNS SETOF answer
+CREATE FUNCTION claimed_tasks(p_node uuid, p_workflows uuid[], p_positions integer[], p_attempts integer[],
+                              p_definitions bigint[], p_max_input bigint) RETURNS SETOF answer
 LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_noops bigint;
 BEGIN
     RETURN QUERY
-    SELECT 'claimed', t.workflow_id, t.position, t.attempt, NULL::text, NULL::text, NULL::integer, NULL::bigint,
-           NULL::timestamptz, t.node_id, w.project, w.name, d.key, t.is_hook, w.periodic, w.created, w.scheduled,
-           d.action,
-           CASE WHEN d.action IS NOT NULL THEN w.payload END,
+    SELECT (r.a).*
+      FROM (SELECT say('claimed', c.workflow_id, c.position, c.attempt, node_id => p_node) AS a
+              FROM unnest(p_workflows, p_positions, p_attempts, p_definitions)
+                   AS c (workflow_id, "position", attempt, definition_id)
+             CROSS JOIN LATERAL (SELECT d.action IS NULL AS is_noop FROM definition_tasks d
+                                  WHERE d.definition_id = c.definition_id AND d.position = c.position LIMIT 1) d
+             WHERE d.is_noop) r;
+    GET DIAGNOSTICS v_noops = ROW_COUNT;
+    IF v_noops = cardinality(p_workflows) THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+    SELECT 'claimed', c.workflow_id, c.position, c.attempt, NULL::text, NULL::text, NULL::integer, NULL::bigint,
+           NULL::timestamptz, p_node, w.project, w.name, d.key, d.role <> 'task', w.periodic, w.created, w.scheduled,
+           d.action, w.payload,
            CASE WHEN i.size <= p_max_input THEN i.args END,
            CASE WHEN i.size <= p_max_input THEN i.results END,
-           CASE WHEN t.is_hook
+           CASE WHEN d.role <> 'task'
                 THEN ('{"reason":' || coalesce(to_json(w.reason)::text, 'null')
                       || ',"result":' || coalesce(f.result::text, 'null')
                       || ',"status":' || to_json(w.status)::text
                       || ',"task":' || coalesce(to_json(f.key)::text, 'null') || '}')::json END,
            CASE WHEN i.size > p_max_input THEN i.size END
-      FROM unnest(p_workflows, p_positions) AS c (workflow_id, "position")
-     CROSS JOIN LATERAL (SELECT * FROM tasks t
-                          WHERE t.workflow_id = c.workflow_id AND t.position = c.position LIMIT 1) t
-     CROSS JOIN LATERAL (SELECT * FROM workflows w WHERE w.id = c.workflow_id LIMIT 1) w
+      FROM unnest(p_workflows, p_positions, p_attempts, p_definitions)
+           AS c (workflow_id, "position", attempt, definition_id)
      CROSS JOIN LATERAL (SELECT * FROM definition_tasks d
-                          WHERE d.definition_id = w.definition_id AND d.position = c.position LIMIT 1) d
+                          WHERE d.definition_id = c.definition_id AND d.position = c.position LIMIT 1) d
+     CROSS JOIN LATERAL (SELECT * FROM workflows w WHERE w.id = c.workflow_id LIMIT 1) w
       -- the task whose failure a hook is told of
       LEFT JOIN LATERAL (
           SELECT fd.key, ft.result
             FROM tasks ft
-            JOIN definition_tasks fd ON fd.definition_id = w.definition_id AND fd.position = ft.position
-           WHERE d.role = 'error' AND ft.workflow_id = w.id AND ft.status = 'error' AND NOT ft.is_hook
+            JOIN definition_tasks fd ON fd.definition_id = c.definition_id AND fd.position = ft.position
+           WHERE d.role = 'error' AND ft.workflow_id = c.workflow_id AND ft.status = 'error' AND NOT ft.is_hook
            ORDER BY ft.finished, ft.position LIMIT 1
       ) f ON true
-      LEFT JOIN LATERAL (
+     CROSS JOIN LATERAL (
           WITH RECURSIVE ancestor ("position") AS (
               SELECT unnest(d.previous)
               UNION
               SELECT p FROM ancestor a
-                JOIN definition_tasks ad ON ad.definition_id = w.definition_id AND ad.position = a.position,
+                JOIN definition_tasks ad ON ad.definition_id = c.definition_id AND ad.position = a.position,
                      unnest(ad.previous) AS p
           ), result AS (
               SELECT DISTINCT ON (rd.key) rd.key, rt.result
                 FROM ancestor a
-                JOIN definition_tasks rd ON rd.definition_id = w.definition_id AND rd.position = a.position
-                JOIN tasks rt ON rt.workflow_id = w.id AND rt.position = a.position
+                JOIN definition_tasks rd ON rd.definition_id = c.definition_id AND rd.position = a.position
+                JOIN tasks rt ON rt.workflow_id = c.workflow_id AND rt.position = a.position
                WHERE rt.status = 'success'
                ORDER BY rd.key, a.position DESC
           ), arg AS (
               SELECT count(*) AS n, string_agg(coalesce(pt.result::text, 'null'), ',' ORDER BY o.place) AS list
                 FROM unnest(d.previous) WITH ORDINALITY AS o ("position", place)
-                JOIN tasks pt ON pt.workflow_id = w.id AND pt.position = o.position
+                JOIN tasks pt ON pt.workflow_id = c.workflow_id AND pt.position = o.position
           ), document AS (
               SELECT CASE WHEN d.role = 'error' THEN '[' || coalesce(f.result::text, 'null') || ']'
                           WHEN arg.n = 0 THEN '[]'
@@ -152,37 +190,40 @@ BEGIN
           SELECT document.args::json AS args, document.results::json AS results,
                  octet_length(document.args)::bigint + octet_length(document.results) AS size
             FROM document
-           WHERE d.action IS NOT NULL
-      ) i ON true;
+      ) i
+     WHERE d.action IS NOT NULL;
 END $$;
 
 -- The tasks that this batch claimed before its answer was lost, and that are still this node's.
 CREATE FUNCTION claimed_before(p_batch uuid, p_node uuid, p_max_input bigint) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
-DECLARE
-    v_workflows uuid[];
-    v_positions integer[];
 BEGIN
-    SELECT array_agg(t.workflow_id), array_agg(t.position) INTO v_workflows, v_positions
-      FROM tasks t
-     WHERE t.node_id = p_node AND t.held AND t.status = 'progress' AND t.claim = p_batch;
-    RETURN QUERY SELECT * FROM claimed_tasks(v_workflows, v_positions, p_max_input);
+    RETURN QUERY
+    SELECT r.* FROM (
+        SELECT array_agg(h.workflow_id) AS workflows, array_agg(h.position) AS positions,
+               array_agg(h.attempt) AS attempts, array_agg(w.definition_id) AS definitions
+          FROM held_tasks h
+         CROSS JOIN LATERAL (SELECT * FROM workflows w WHERE w.id = h.workflow_id LIMIT 1) w
+         WHERE h.batch = p_batch AND h.node_id = p_node AND h.status = 'progress'
+    ) c CROSS JOIN LATERAL claimed_tasks(p_node, c.workflows, c.positions, c.attempts, c.definitions, p_max_input) r;
 END $$;
 
 -- Claims up to `p_slots` tasks that are due in this node's queues, the oldest first over all workflows.
 -- Locks: the workflows of its candidates in id order, leaving out those that another transaction holds: the answer
--- `skipped` says so, and the caller asks again soon.
+-- `skipped` says so, and the caller asks again soon. So it does of a candidate that has changed before its workflow was
+-- locked, and is not where it was found.
 CREATE FUNCTION claim(p_batch uuid, p_node uuid, p_slots integer, p_repeat boolean) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
     v_queues text[];
     v_max_input bigint;
+    v_now timestamptz := clock_timestamp();
+    v_rows tid[];
     v_workflows uuid[];
+    v_definitions bigint[];
     v_positions integer[];
-    v_locked uuid[];
-    v_all boolean;          -- nobody else holds any of them
+    v_attempts integer[];
     v_candidates integer;
-    v_now timestamptz;
 BEGIN
     SELECT n.queues, n.max_input INTO v_queues, v_max_input FROM nodes n WHERE n.id = p_node AND n.state = 'active';
     IF p_repeat THEN
@@ -206,21 +247,20 @@ BEGIN
         SELECT coalesce(array_agg(known.queue), '{}') INTO v_queues FROM known WHERE known.queue IS NOT NULL;
     END IF;
 
-    SELECT array_agg(c.workflow_id), array_agg(c.position), count(*) INTO v_workflows, v_positions, v_candidates
+    SELECT array_agg(c.row), array_agg(c.workflow_id), count(*) INTO v_rows, v_workflows, v_candidates
       FROM (SELECT o.*
               FROM unnest(v_queues) AS q (queue)
-             CROSS JOIN LATERAL (SELECT t.workflow_id, t.position, t.due
+             CROSS JOIN LATERAL (SELECT t.ctid AS row, t.workflow_id, t.position, t.due
                                    FROM tasks t
-                                  WHERE t.queue = q.queue AND t.due <= clock_timestamp()
+                                  WHERE t.queue = q.queue AND t.due <= v_now
                                   ORDER BY t.due, t.workflow_id, t.position LIMIT p_slots) o
              ORDER BY o.due, o.workflow_id, o.position LIMIT p_slots) c;
     IF v_candidates = 0 THEN
         RETURN;
     END IF;
-    SELECT array_agg(l.id) INTO v_locked
-      FROM (SELECT DISTINCT u.id FROM unnest(v_workflows) AS u (id) ORDER BY u.id) c
-     CROSS JOIN LATERAL (SELECT w.id FROM workflows w WHERE w.id = c.id FOR UPDATE SKIP LOCKED) l;
-    v_all := cardinality(v_locked) = (SELECT count(DISTINCT c.id) FROM unnest(v_workflows) AS c (id));
+    SELECT array_agg(c.row), array_agg(c.id), array_agg(l.definition_id) INTO v_rows, v_workflows, v_definitions
+      FROM (SELECT * FROM unnest(v_rows, v_workflows) AS u (row, id) ORDER BY u.id) c
+     CROSS JOIN LATERAL (SELECT w.definition_id FROM workflows w WHERE w.id = c.id FOR UPDATE SKIP LOCKED) l;
 
     v_now := clock_timestamp();
     WITH taken AS (
@@ -228,18 +268,26 @@ BEGIN
            SET status = 'progress', held = true, due = NULL, node_id = p_node, claim = p_batch,
                attempt = t.attempt + 1, started = v_now, updated = v_now, finished = NULL,
                exit_status = NULL, signal = NULL, peak_memory = NULL, cpu_us = NULL, reason = NULL, result = NULL
-          FROM unnest(v_workflows, v_positions) AS c (workflow_id, "position")
-         CROSS JOIN LATERAL (SELECT t.ctid AS row FROM tasks t
-                              WHERE t.workflow_id = c.workflow_id AND t.position = c.position
-                                AND t.status = 'pending' AND coalesce(t.due <= v_now, false) LIMIT 1) o
-         WHERE t.ctid = o.row AND (v_all OR c.workflow_id = ANY (v_locked))
-        RETURNING t.workflow_id, t.position
+          FROM unnest(v_rows, v_workflows, v_definitions) AS c (row, workflow_id, definition_id)
+         WHERE t.ctid = c.row AND t.workflow_id = c.workflow_id AND t.status = 'pending'
+           AND coalesce(t.due <= v_now, false)
+        RETURNING t.workflow_id, t.position, t.attempt, c.definition_id
+    ), begun AS (
+        UPDATE workflows w SET status = 'progress', started = v_now, updated = v_now
+          FROM taken k
+         CROSS JOIN LATERAL (SELECT w.ctid AS row FROM workflows w
+                              WHERE w.id = k.workflow_id AND w.status = 'pending' LIMIT 1) o
+         WHERE w.ctid = o.row
     )
-    SELECT array_agg(taken.workflow_id), array_agg(taken.position) INTO v_workflows, v_positions FROM taken;
-    UPDATE workflows w SET status = 'progress', started = v_now, updated = v_now
-     WHERE w.id = ANY (v_workflows) AND w.status = 'pending';
+    SELECT array_agg(k.workflow_id), array_agg(k.position), array_agg(k.attempt), array_agg(k.definition_id)
+      INTO v_workflows, v_positions, v_attempts, v_definitions
+      FROM taken k;
 
-    RETURN QUERY SELECT * FROM claimed_tasks(v_workflows, v_positions, v_max_input);
+    IF v_workflows IS NOT NULL THEN
+        PERFORM note_claim(p_batch, p_node, v_workflows, v_positions);
+        RETURN QUERY SELECT * FROM claimed_tasks(p_node, v_workflows, v_positions, v_attempts, v_definitions,
+                                                 v_max_input);
+    END IF;
     IF coalesce(cardinality(v_workflows), 0) < v_candidates THEN
         RETURN NEXT say('skipped', count => v_candidates - coalesce(cardinality(v_workflows), 0));
     END IF;
@@ -251,8 +299,8 @@ END $$;
 -- get their hook. Up to `p_slots` of the tasks that became ready are claimed for `p_node`. An attempt that does not count
 -- any more only gives back its hold.
 CREATE FUNCTION settle(p_batch uuid, p_node uuid, p_slots integer, p_queues text[], p_max_input bigint,
-                       p_workflows uuid[], p_positions integer[], p_attempts integer[], p_nodes uuid[],
-                       p_successes boolean[], p_retryable boolean[], p_results json[], p_reasons text[],
+                       p_workflows uuid[], p_definitions bigint[], p_positions integer[], p_attempts integer[],
+                       p_nodes uuid[], p_successes boolean[], p_retryable boolean[], p_results json[], p_reasons text[],
                        p_exits integer[], p_signals integer[], p_peaks bigint[], p_cpus bigint[])
 RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
@@ -261,27 +309,26 @@ DECLARE
     v_check uuid[];         -- workflows that may have ended: nothing behind these attempts goes on
     v_again timestamptz;    -- when the first of the next attempts is due
     v_claimed uuid[];
+    v_claimed_definitions bigint[];
     v_claimed_positions integer[];
     v_left bigint;
-    v_ended answer[];
-    v_hooks bigint := 0;
-    v_hits bigint;
+    v_claims uuid[];        -- of the attempts that end
+    v_hooks boolean;        -- any of the definitions has one
 BEGIN
     WITH RECURSIVE hit AS MATERIALIZED (
-        SELECT t.row, t.workflow_id, t.position, t.attempt, t.is_hook, t.node_id, t.started, w.definition_id, d.next,
+        SELECT t.row, t.workflow_id, t.position, t.attempt, t.is_hook, t.node_id, t.claim, t.started, i.definition_id, d.next,
                i.success, i.result, i.reason, i.exit_status, i.signal, i.peak_memory, i.cpu_us,
                NOT i.success AND i.retryable AND t.attempt - t.spared <= d.retry_limit AS again,
                make_interval(secs => least(d.retry_interval * power(d.retry_backoff, least(t.attempt - t.spared - 1, 64)),
                                            d.retry_max_interval)) AS delay
-          FROM unnest(p_workflows, p_positions, p_attempts, p_nodes, p_successes, p_retryable, p_results, p_reasons,
-                      p_exits, p_signals, p_peaks, p_cpus)
-               AS i (workflow_id, "position", attempt, node_id, success, retryable, result, reason, exit_status, signal,
-                     peak_memory, cpu_us)
+          FROM unnest(p_workflows, p_definitions, p_positions, p_attempts, p_nodes, p_successes, p_retryable,
+                      p_results, p_reasons, p_exits, p_signals, p_peaks, p_cpus)
+               AS i (workflow_id, definition_id, "position", attempt, node_id, success, retryable,
+                     result, reason, exit_status, signal, peak_memory, cpu_us)
          CROSS JOIN LATERAL (SELECT t.ctid AS row, t.* FROM tasks t
                               WHERE t.workflow_id = i.workflow_id AND t.position = i.position LIMIT 1) t
-         CROSS JOIN LATERAL (SELECT * FROM workflows w WHERE w.id = i.workflow_id LIMIT 1) w
          CROSS JOIN LATERAL (SELECT * FROM definition_tasks d
-                              WHERE d.definition_id = w.definition_id AND d.position = i.position LIMIT 1) d
+                              WHERE d.definition_id = i.definition_id AND d.position = i.position LIMIT 1) d
          WHERE t.status = 'progress' AND t.node_id = i.node_id AND t.attempt = i.attempt
     ), ended AS (
         UPDATE tasks t
@@ -309,10 +356,10 @@ BEGIN
                               WHERE d.definition_id = o.definition_id AND d.position = o.position LIMIT 1) d,
                unnest(d.next) AS n
     ), step AS (
-        SELECT h.workflow_id, n AS "position", count(*)::integer AS met
-          FROM hit h, unnest(h.next) AS n WHERE h.success GROUP BY h.workflow_id, n
+        SELECT h.workflow_id, h.definition_id, n AS "position", count(*)::integer AS met
+          FROM hit h, unnest(h.next) AS n WHERE h.success GROUP BY h.workflow_id, h.definition_id, n
     ), change AS (
-        SELECT t.row, t.workflow_id, t.position, false AS cancel, t.waiting - s.met AS waiting,
+        SELECT t.row, t.workflow_id, s.definition_id, t.position, false AS cancel, t.waiting - s.met AS waiting,
                t.waiting = s.met AND (p_queues = '{*}' OR t.queue = ANY (p_queues)) AS mine
           FROM step s
          CROSS JOIN LATERAL (SELECT t.ctid AS row, t.* FROM tasks t
@@ -320,7 +367,7 @@ BEGIN
          WHERE t.status = 'pending'
            AND (s.workflow_id, s.position) NOT IN (SELECT o.workflow_id, o.position FROM down o)
         UNION ALL
-        SELECT t.row, t.workflow_id, t.position, true, t.waiting, false
+        SELECT t.row, t.workflow_id, o.definition_id, t.position, true, t.waiting, false
           FROM down o
          CROSS JOIN LATERAL (SELECT t.ctid AS row, t.* FROM tasks t
                               WHERE t.workflow_id = o.workflow_id AND t.position = o.position LIMIT 1) t
@@ -344,61 +391,73 @@ BEGIN
                updated = v_now
           FROM placed p
          WHERE t.ctid = p.row
-        RETURNING t.workflow_id, t.position, p.take, t.due
+        RETURNING t.workflow_id, p.definition_id, t.position, p.take, t.due
     )
     SELECT (SELECT array_agg(o.workflow_id)
               FROM (SELECT h.workflow_id FROM hit h WHERE NOT h.is_hook AND NOT h.again
                     EXCEPT
                     SELECT c.workflow_id FROM change c WHERE NOT c.cancel) o),
            (SELECT v_now + min(h.delay) FROM hit h WHERE h.again),
-           array_agg(m.workflow_id) FILTER (WHERE m.take), array_agg(m.position) FILTER (WHERE m.take),
-           count(m.due), (SELECT count(*) FROM hit)
-      INTO v_check, v_again, v_claimed, v_claimed_positions, v_left, v_hits
+           (SELECT array_agg(h.claim) FROM hit h),
+           array_agg(m.workflow_id) FILTER (WHERE m.take), array_agg(m.definition_id) FILTER (WHERE m.take),
+           array_agg(m.position) FILTER (WHERE m.take), count(m.due)
+      INTO v_check, v_again, v_claims, v_claimed, v_claimed_definitions, v_claimed_positions, v_left
       FROM moved m;
 
     IF v_check IS NOT NULL THEN
+        v_hooks := EXISTS (SELECT 1 FROM (SELECT DISTINCT u.id FROM unnest(p_definitions) AS u (id)) i
+                             JOIN definition_tasks d ON d.definition_id = i.id AND d.role <> 'task');
+        RETURN QUERY
         WITH over AS (
             UPDATE workflows w
-               SET status = CASE WHEN f.status = 'error' THEN 'error' ELSE 'success' END::status,
-                   reason = f.reason, finished = v_now, updated = v_now, deadline = NULL,
-                   limited = NULL
+               SET status = CASE WHEN f.failed THEN 'error' ELSE 'success' END::status,
+                   reason = CASE WHEN f.failed
+                                 THEN (SELECT t.reason FROM tasks t     -- of the failure that came first
+                                        WHERE t.workflow_id = c.id AND NOT t.is_hook AND t.status = 'error'
+                                        ORDER BY t.finished, t.position LIMIT 1) END,
+                   finished = v_now, updated = v_now, deadline = NULL, limited = NULL
               FROM unnest(v_check) AS c (id)
-             CROSS JOIN LATERAL (SELECT w.ctid AS row FROM workflows w
+             CROSS JOIN LATERAL (SELECT w.ctid AS row, w.limited IS NOT NULL AS makes_room FROM workflows w
                                   WHERE w.id = c.id AND w.status = 'progress' LIMIT 1) o
-              -- an unfinished task comes first, else the failure that came first; neither: success
-              LEFT JOIN LATERAL (SELECT t.status, t.reason FROM tasks t
-                                  WHERE t.workflow_id = c.id AND NOT t.is_hook
-                                    AND t.status IN ('pending', 'progress', 'error')
-                                  ORDER BY t.status, t.finished, t.position LIMIT 1) f ON true
-             WHERE w.ctid = o.row AND coalesce(f.status = 'error', true)
-            RETURNING w.id, w.status, w.reason, w.definition_id, w.project, w.name
+             CROSS JOIN LATERAL (SELECT bool_or(t.status IN ('pending', 'progress')) AS goes_on,
+                                        bool_or(t.status = 'error') AS failed
+                                   FROM tasks t WHERE t.workflow_id = c.id AND NOT t.is_hook) f
+             WHERE w.ctid = o.row AND NOT f.goes_on
+            RETURNING w.id, w.status, w.reason, w.definition_id, w.project, w.name, o.makes_room
         ), hooked AS (
             INSERT INTO tasks (workflow_id, position, status, is_hook, waiting, queue, due, created, updated)
             SELECT o.id, d.position, 'pending', true, 0, d.queue, v_now, v_now, v_now
               FROM over o
               JOIN definition_tasks d ON d.definition_id = o.definition_id AND d.role = o.status::text
+             WHERE v_hooks
             RETURNING 1
         )
-        SELECT array_agg(say(k.kind, o.id, status => o.status::text, reason => o.reason,
-                             project => o.project, name => o.name)),
-               (SELECT count(*) FROM hooked)
-          INTO v_ended, v_hooks
-          FROM over o
-          JOIN definitions d ON d.id = o.definition_id
-         CROSS JOIN LATERAL (SELECT 'ended' UNION ALL SELECT 'room' WHERE d.concurrency IS NOT NULL) AS k (kind);
-        RETURN QUERY SELECT * FROM unnest(v_ended);
+        SELECT (e.a).* FROM (SELECT say('ended', o.id, status => o.status::text, reason => o.reason,
+                                        project => o.project, name => o.name) AS a FROM over o) e
+        UNION ALL
+        SELECT a.* FROM (SELECT DISTINCT o.project, o.name FROM over o WHERE o.makes_room) r
+         CROSS JOIN LATERAL say('room', project => r.project, name => r.name) AS a
+        UNION ALL
+        SELECT a.* FROM (SELECT count(*) AS count FROM hooked) h
+         CROSS JOIN LATERAL say('left', count => h.count) AS a WHERE h.count > 0;
     END IF;
 
     IF v_claimed IS NOT NULL THEN
-        RETURN QUERY SELECT * FROM claimed_tasks(v_claimed, v_claimed_positions, p_max_input);
+        PERFORM note_claim(p_batch, p_node, v_claimed, v_claimed_positions);
+        RETURN QUERY SELECT * FROM claimed_tasks(p_node, v_claimed, v_claimed_positions,
+                                                 array_fill(1, ARRAY [cardinality(v_claimed)]), v_claimed_definitions,
+                                                 p_max_input);
     END IF;
-    IF v_left + v_hooks > 0 THEN
-        RETURN NEXT say('left', count => v_left + v_hooks);
+    IF v_left > 0 THEN
+        RETURN NEXT say('left', count => v_left);
     END IF;
     IF v_again IS NOT NULL THEN
         RETURN NEXT say('later', at => v_again);
     END IF;
-    IF v_hits < cardinality(p_workflows) THEN
+    IF v_claims IS NOT NULL THEN
+        PERFORM let_go(v_claims);
+    END IF;
+    IF coalesce(cardinality(v_claims), 0) < cardinality(p_workflows) THEN
         RETURN QUERY SELECT * FROM release(p_workflows, p_positions, p_attempts, p_nodes);
     END IF;
 END $$;
@@ -413,8 +472,9 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_queues text[];
     v_max_input bigint;
+    v_definitions bigint[];
 BEGIN
-    PERFORM lock_workflows(p_workflows);
+    v_definitions := lock_workflows(p_workflows);
 
     SELECT n.queues, n.max_input INTO v_queues, v_max_input FROM nodes n WHERE n.id = p_node AND n.state = 'active';
     IF p_repeat THEN
@@ -422,7 +482,7 @@ BEGIN
     END IF;
     RETURN QUERY
     SELECT * FROM settle(p_batch, p_node, CASE WHEN v_queues IS NULL THEN 0 ELSE p_slots END, v_queues, v_max_input,
-                         p_workflows, p_positions, p_attempts,
+                         p_workflows, v_definitions, p_positions, p_attempts,
                          array_fill(p_node, ARRAY [cardinality(p_workflows)]), p_successes, p_retryable, p_results,
                          p_reasons, p_exits, p_signals, p_peaks, p_cpus);
 END $$;
@@ -432,8 +492,10 @@ END $$;
 CREATE FUNCTION release(p_workflows uuid[], p_positions integer[], p_attempts integer[], p_nodes uuid[])
 RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
+DECLARE
+    v_workflows uuid[];
+    v_claims uuid[];
 BEGIN
-    RETURN QUERY
     WITH freed AS (
         UPDATE tasks t SET held = false
           FROM unnest(p_workflows, p_positions, p_attempts, p_nodes) AS i (workflow_id, "position", attempt, node_id)
@@ -442,12 +504,18 @@ BEGIN
                                 AND t.attempt = i.attempt AND t.node_id = i.node_id AND coalesce(t.held, false)
                                 AND t.status IN ('canceled', 'error') LIMIT 1) o
          WHERE t.ctid = o.row
-        RETURNING t.workflow_id
+        RETURNING t.workflow_id, t.claim
     )
+    SELECT array_agg(f.workflow_id), array_agg(f.claim) INTO v_workflows, v_claims FROM freed f;
+    IF v_workflows IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM let_go(v_claims);
+    RETURN QUERY
     SELECT a.*
       FROM (SELECT DISTINCT w.project, w.name
-              FROM freed f
-              JOIN workflows w ON w.id = f.workflow_id
+              FROM unnest(v_workflows) AS f (id)
+              JOIN workflows w ON w.id = f.id
               JOIN definitions d ON d.id = w.definition_id AND d.concurrency IS NOT NULL) r
      CROSS JOIN LATERAL say('room', project => r.project, name => r.name) AS a;
 END $$;
@@ -465,6 +533,7 @@ DECLARE
     v_now timestamptz := clock_timestamp();
     v_added bigint;
     v_claimed uuid[];
+    v_claimed_definitions bigint[];
     v_claimed_positions integer[];
     v_left bigint;
 BEGIN
@@ -504,15 +573,16 @@ BEGIN
             ON CONFLICT (id) DO NOTHING
         RETURNING 1
     ), planned AS (
-        SELECT i.id, i.created, i.queued, d.position, d.role, d.waiting, d.queue,
+        SELECT i.id, i.definition_id, i.created, i.queued, d.position, d.role, d.waiting, d.queue,
                d.waiting = 0 AND NOT i.queued AND d.role = 'task'
                AND (p_queues = '{*}' OR d.queue = ANY (p_queues)) AS mine, i.before
           FROM item i
          CROSS JOIN LATERAL (SELECT * FROM definition_tasks d
                               WHERE d.definition_id = i.definition_id
                                 AND (d.role = 'task' OR d.role = 'success' AND i.empty) OFFSET 0) d
-    ), placed AS (
-        SELECT p.*, coalesce(p.mine AND p.before + row_number() OVER (PARTITION BY p.id, p.mine ORDER BY p.position)
+    ), placed AS MATERIALIZED (
+        SELECT p.*, NOT p.queued AND (p.waiting = 0 OR p.role <> 'task') AS ready,
+               coalesce(p.mine AND p.before + row_number() OVER (PARTITION BY p.id, p.mine ORDER BY p.position)
                              <= p_slots, false) AS take
           FROM planned p
     ), filled AS (
@@ -520,22 +590,25 @@ BEGIN
                                 claim, created, updated, started)
         SELECT p.id, p.position, CASE WHEN p.take THEN 'progress' ELSE 'pending' END::status, p.role <> 'task', p.take,
                CASE WHEN p.role = 'task' THEN p.waiting ELSE 0 END, p.take::integer, p.queue,
-               CASE WHEN NOT p.take AND NOT p.queued AND (p.waiting = 0 OR p.role <> 'task') THEN v_now END,
+               CASE WHEN p.ready AND NOT p.take THEN v_now END,
                CASE WHEN p.take THEN p_node END, CASE WHEN p.take THEN p_batch END, p.created, v_now,
                CASE WHEN p.take THEN v_now END
           FROM placed p
             ON CONFLICT DO NOTHING
-        RETURNING t.workflow_id, t.position, t.held, t.due
     )
-    SELECT array_agg(f.workflow_id) FILTER (WHERE f.held), array_agg(f.position) FILTER (WHERE f.held), count(f.due),
+    SELECT array_agg(p.id) FILTER (WHERE p.take), array_agg(p.definition_id) FILTER (WHERE p.take),
+           array_agg(p.position) FILTER (WHERE p.take), count(*) FILTER (WHERE p.ready AND NOT p.take),
            (SELECT count(*) FROM added)
-      INTO v_claimed, v_claimed_positions, v_left, v_added
-      FROM filled f;
+      INTO v_claimed, v_claimed_definitions, v_claimed_positions, v_left, v_added
+      FROM placed p;
     IF v_added <> cardinality(p_ids) THEN
         RAISE serialization_failure USING MESSAGE = 'the same batch is being committed by its first sending';
     END IF;
     IF v_claimed IS NOT NULL THEN
-        RETURN QUERY SELECT * FROM claimed_tasks(v_claimed, v_claimed_positions, p_max_input);
+        PERFORM note_claim(p_batch, p_node, v_claimed, v_claimed_positions);
+        RETURN QUERY SELECT * FROM claimed_tasks(p_node, v_claimed, v_claimed_positions,
+                                                 array_fill(1, ARRAY [cardinality(v_claimed)]), v_claimed_definitions,
+                                                 p_max_input);
     END IF;
     IF v_left > 0 THEN
         RETURN NEXT say('left', count => v_left);
@@ -564,9 +637,9 @@ CREATE FUNCTION occupied(p_names text[]) RETURNS bigint[]
 LANGUAGE sql AS $$
     WITH ended AS MATERIALIZED (
         SELECT w.project || '.' || w.name AS fullname, count(DISTINCT w.id) AS count
-          FROM tasks t
-         CROSS JOIN LATERAL (SELECT * FROM workflows w WHERE w.id = t.workflow_id LIMIT 1) w
-         WHERE t.held AND t.status <> 'progress' AND NOT t.is_hook
+          FROM held_tasks h
+         CROSS JOIN LATERAL (SELECT * FROM workflows w WHERE w.id = h.workflow_id LIMIT 1) w
+         WHERE h.status <> 'progress' AND NOT h.is_hook
          GROUP BY 1
     )
     SELECT array_agg((SELECT count(*) FROM workflows w WHERE w.limited = n.fullname AND NOT w.queued)
@@ -926,12 +999,13 @@ DECLARE
     v_workflows uuid[];
     v_positions integer[];
     v_attempts integer[];
+    v_claims uuid[];
     v_count bigint;
 BEGIN
-    SELECT array_agg(t.workflow_id), array_agg(t.position), array_agg(t.attempt) INTO v_workflows, v_positions, v_attempts
-      FROM tasks t
-     WHERE t.node_id = p_node AND t.held AND t.started < clock_timestamp() - interval '10 seconds'
-       AND (t.workflow_id, t.position, t.attempt) NOT IN (SELECT * FROM unnest(p_workflows, p_positions, p_attempts));
+    SELECT array_agg(h.workflow_id), array_agg(h.position), array_agg(h.attempt) INTO v_workflows, v_positions, v_attempts
+      FROM held_tasks h
+     WHERE h.node_id = p_node AND h.started < clock_timestamp() - interval '10 seconds'
+       AND (h.workflow_id, h.position, h.attempt) NOT IN (SELECT * FROM unnest(p_workflows, p_positions, p_attempts));
     IF v_workflows IS NOT NULL THEN
         PERFORM lock_workflows(v_workflows);
         v_now := clock_timestamp();
@@ -940,10 +1014,11 @@ BEGIN
               FROM unnest(v_workflows, v_positions, v_attempts) AS b (workflow_id, "position", attempt)
              WHERE t.workflow_id = b.workflow_id AND t.position = b.position AND t.attempt = b.attempt
                AND t.node_id = p_node AND t.status = 'progress'
-            RETURNING 1
+            RETURNING t.claim
         )
-        SELECT count(*) INTO v_count FROM back;
+        SELECT array_agg(b.claim), count(*) INTO v_claims, v_count FROM back b;
         IF v_count > 0 THEN
+            PERFORM let_go(v_claims);
             RETURN NEXT say('left', count => v_count);
         END IF;
         RETURN QUERY SELECT * FROM release(v_workflows, v_positions, v_attempts,
@@ -988,11 +1063,11 @@ BEGIN
     SELECT array_agg(n.id) INTO v_nodes FROM nodes n
      WHERE n.id <> p_node
        AND (n.state IN ('active', 'draining') AND n.heartbeat < clock_timestamp() - p_lease
-            OR n.state IN ('stopped', 'dead') AND n.id IN (SELECT t.node_id FROM tasks t WHERE t.held));
+            OR n.state IN ('stopped', 'dead') AND n.id IN (SELECT c.node_id FROM claims c));
     IF v_nodes IS NULL THEN
         RETURN;
     END IF;
-    SELECT array_agg(DISTINCT t.workflow_id) INTO v_locked FROM tasks t WHERE t.held AND t.node_id = ANY (v_nodes);
+    SELECT array_agg(DISTINCT h.workflow_id) INTO v_locked FROM held_tasks h WHERE h.node_id = ANY (v_nodes);
     PERFORM lock_workflows(v_locked);
     -- A node that renewed its row while this waited lives on.
     PERFORM 1 FROM nodes n WHERE n.id = ANY (v_nodes) ORDER BY n.id FOR UPDATE;
@@ -1004,16 +1079,16 @@ BEGIN
     )
     SELECT a.* FROM dead CROSS JOIN LATERAL say('dead', node_id => dead.id) AS a;
 
-    SELECT array_agg(t.workflow_id), array_agg(t.position), array_agg(t.attempt), array_agg(t.node_id)
+    SELECT array_agg(h.workflow_id), array_agg(h.position), array_agg(h.attempt), array_agg(h.node_id)
       INTO v_workflows, v_positions, v_attempts, v_owners
-      FROM tasks t
-      JOIN nodes n ON n.id = t.node_id AND n.state IN ('stopped', 'dead')
-     WHERE t.held AND t.node_id = ANY (v_nodes) AND t.workflow_id = ANY (v_locked);
+      FROM held_tasks h
+      JOIN nodes n ON n.id = h.node_id AND n.state IN ('stopped', 'dead')
+     WHERE h.node_id = ANY (v_nodes) AND h.workflow_id = ANY (v_locked);
     IF v_workflows IS NULL THEN
         RETURN;
     END IF;
     RETURN QUERY
-    SELECT s.* FROM settle(NULL, NULL, 0, NULL, 0, v_workflows, v_positions, v_attempts, v_owners,
+    SELECT s.* FROM settle(NULL, NULL, 0, NULL, 0, v_workflows, lock_workflows(v_workflows), v_positions, v_attempts, v_owners,
                            array_fill(false, ARRAY [cardinality(v_workflows)]),
                            array_fill(true, ARRAY [cardinality(v_workflows)]),
                            array_fill('{"exception":"the node that ran it was lost","traceback":""}'::json,

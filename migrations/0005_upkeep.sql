@@ -214,7 +214,7 @@ BEGIN
 
     DELETE FROM nodes n
      WHERE n.state IN ('stopped', 'dead') AND n.heartbeat < v_now - interval '1 day'
-       AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.held AND t.node_id = n.id);
+       AND NOT EXISTS (SELECT 1 FROM claims c WHERE c.node_id = n.id);
     GET DIAGNOSTICS v_count = ROW_COUNT;
     v_sum := v_sum + v_count;
 

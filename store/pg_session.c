@@ -103,6 +103,7 @@ static int set_up(struct pg_session *session, int statement_timeout_ms, struct p
          * tables are empty and a walk through a whole table or index would look as cheap. */
         "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;"
         "SET enable_indexonlyscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;"
+        "SET enable_bitmapscan = off; SET enable_memoize = off;"
         "SET statement_timeout = %d; SET lock_timeout = %d;"
         "SET idle_in_transaction_session_timeout = '30s';"
         "DO $$ BEGIN PERFORM set_config('client_connection_check_interval', '5s', false);"

@@ -16,7 +16,7 @@
 /* The columns of a node; node_rows.c reads them in this order. */
 #define NODE_COLUMNS                                                                          \
     "n.id, n.host, n.version, n.queues, n.slots, n.state, n.digest, n.started, n.heartbeat, " \
-    "(SELECT count(*) FROM tasks t WHERE t.held AND t.node_id = n.id) AS running"
+    "(SELECT coalesce(sum(c.held), 0) FROM claims c WHERE c.node_id = n.id) AS running"
 
 /* The columns of a schedule; schedule_rows.c reads them in this order. */
 #define SCHEDULE_COLUMNS                                                                 \

@@ -95,7 +95,7 @@ class Ground:
 
     def unfinished(self):
         return self.value("SELECT EXISTS (SELECT 1 FROM tasks WHERE due IS NOT NULL AND queue = 'default')"
-                          " OR EXISTS (SELECT 1 FROM tasks WHERE held)")
+                          " OR EXISTS (SELECT 1 FROM claims)")
 
     def await_end(self, deadline=300):
         harness.eventually(lambda: not self.unfinished(), "the end of all workflows", deadline)

@@ -4,6 +4,7 @@ right before or after it, on the same machine in the same minute."""
 import dataclasses
 import json
 import os
+import pathlib
 import random
 import socket
 import time
@@ -262,6 +263,38 @@ def jitter(postgres):
         yield Figure("jitter at once: missed", missed, "fires")
 
 
+MANY = 10000
+
+
+def cpu_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def schedules(postgres):
+    with ground.ground(postgres) as on:
+        for first in range(0, MANY, MANY // FILES):
+            on.daemon.define(many(range(first, first + MANY // FILES), "  periodic: {crontab: '*/10 * * * * *'}\n"),
+                             f"{first}.yml")
+        begin = time.monotonic()
+        on.daemon.reload()
+        yield Figure(f"{MANY:,} schedules loaded", time.monotonic() - begin, "s")
+        time.sleep(35)
+        last = [ms for (ms,) in on.sql("SELECT extract(epoch FROM max(decided) - scheduled)::float * 1000 FROM fires"
+                                       " GROUP BY scheduled HAVING count(*) = %s", MANY)]
+        yield Figure(f"{MANY:,} at once, the last", percentile(last, 0.5), "ms")
+    with ground.ground(postgres) as on:
+        on.daemon.define(many(range(MANY), "  periodic: {crontab: '0 0 1 1 *'}\n"), "many.yml")
+        on.daemon.reload()
+        time.sleep(1)
+        before = cpu_seconds(on.pid)
+        time.sleep(10)
+        yield Figure(f"{MANY:,} that wait", (cpu_seconds(on.pid) - before) * 100, "ms CPU/s")
+
+
+schedules.rounds = 1
+
+
 # --- size and age --------------------------------------------------------------------------------
 
 MIB = 1 << 20
@@ -362,5 +395,6 @@ def peers(postgres):
                      f"{name}, single jobs", 1)
 
 
-LINES = {line.__name__: line for line in (engine, backlog, launch, read, latency, spawn, jitter, size, growth, restart)}
+LINES = {line.__name__: line for line in (engine, backlog, launch, read, latency, spawn, jitter, schedules, size, growth,
+                                      restart)}
 EXTRA = {"peers": peers}

@@ -133,6 +133,14 @@ RULES = [
      "SELECT format('%s/%s', workflow_id, position) FROM tasks"
      " WHERE (held AND status <> 'progress' AND reason IS NULL)"
      " OR (status = 'progress' AND held IS NOT true)"),
+    ("held, and no claim of its node says so",
+     "SELECT format('%s/%s', t.workflow_id, t.position) FROM tasks t WHERE t.held AND NOT EXISTS (SELECT"
+     "  FROM claims c, unnest(c.workflow_ids, c.positions) AS u (workflow_id, position)"
+     " WHERE c.batch = t.claim AND c.node_id = t.node_id"
+     "   AND u.workflow_id = t.workflow_id AND u.position = t.position)"),
+    ("a claim whose number of held tasks is wrong",
+     "SELECT c.batch::text FROM claims c WHERE c.held NOT BETWEEN 1 AND cardinality(c.positions)"
+     " OR c.held <> (SELECT count(*) FROM held_tasks h WHERE h.batch = c.batch)"),
     ("claimed without attempt, batch or start",
      "SELECT format('%s/%s', workflow_id, position) FROM tasks"
      " WHERE status IN ('progress', 'success', 'error')"
