@@ -10,8 +10,8 @@
 --
 -- Rules that every function keeps:
 --
--- * Lock order: admissions by fullname, then schedules by id, then workflows by id, then claims by batch, then nodes. A task
---   is written only by who holds its workflow's row.
+-- * Lock order: admissions by fullname, then schedules by id, then workflows by id, then claims by batch, then nodes. A
+--   claim that a call makes itself is in nobody's way. A task is written only by who holds its workflow's row.
 -- * The lock on the workflows is a statement of its own. Under READ COMMITTED a later statement's snapshot is taken after
 --   the lock was granted; a lock inside the same WITH would read what was true before it waited, and two last tasks
 --   that finish together would both leave the workflow to the other.
@@ -92,27 +92,38 @@ BEGIN
     RETURN v_definitions;
 END $$;
 
--- Notes which tasks a batch has claimed. A batch that is sent again may find new ones beside those.
+-- Notes which tasks a batch has claimed. A batch that is sent again may find new ones, and ones that it had lost.
 CREATE FUNCTION note_claim(p_batch uuid, p_node uuid, p_workflows uuid[], p_positions integer[]) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO claims AS c (batch, node_id, workflow_ids, positions, held)
     VALUES (p_batch, p_node, p_workflows, p_positions, cardinality(p_workflows))
-        ON CONFLICT (batch) DO UPDATE SET workflow_ids = c.workflow_ids || excluded.workflow_ids,
-                                          positions = c.positions || excluded.positions,
-                                          held = c.held + excluded.held;
+        ON CONFLICT (batch) DO UPDATE
+       SET held = c.held + excluded.held,
+           (workflow_ids, positions) = (
+               SELECT array_agg(a.workflow_id ORDER BY a.workflow_id, a.position),
+                      array_agg(a.position ORDER BY a.workflow_id, a.position)
+                 FROM (SELECT * FROM unnest(c.workflow_ids, c.positions) AS o (workflow_id, "position")
+                       UNION
+                       SELECT * FROM unnest(excluded.workflow_ids, excluded.positions)) a);
 END $$;
 
--- Counts tasks that are no longer held; one item for each, the batch that claimed it.
+-- Counts tasks that are no longer held; one item for each, the batch that claimed it. Once in a transaction.
+-- Locks: the claims, by batch.
 CREATE FUNCTION let_go(p_batches uuid[]) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE claims c SET held = c.held - n.count
-      FROM (SELECT u.batch, count(*)::integer AS count FROM unnest(p_batches) AS u (batch)
-             GROUP BY u.batch ORDER BY u.batch) n
-     WHERE c.batch = n.batch;
-    DELETE FROM claims c USING (SELECT DISTINCT u.batch FROM unnest(p_batches) AS u (batch)) n
-     WHERE c.batch = n.batch AND c.held = 0;
+    PERFORM 1
+       FROM (SELECT DISTINCT u.batch FROM unnest(p_batches) AS u (batch) ORDER BY u.batch) n
+      CROSS JOIN LATERAL (SELECT 1 FROM claims c WHERE c.batch = n.batch FOR UPDATE) l;
+    WITH less AS MATERIALIZED (
+        SELECT c.row, c.held - n.count AS held
+          FROM (SELECT u.batch, count(*)::integer AS count FROM unnest(p_batches) AS u (batch) GROUP BY u.batch) n
+         CROSS JOIN LATERAL (SELECT c.ctid AS row, c.held FROM claims c WHERE c.batch = n.batch LIMIT 1) c
+    ), over AS (
+        DELETE FROM claims c USING less l WHERE c.ctid = l.row AND l.held <= 0
+    )
+    UPDATE claims c SET held = l.held FROM less l WHERE c.ctid = l.row AND l.held > 0;
 END $$;
 
 -- The answer `claimed` for tasks that this transaction has claimed. `results` has the newest result of every finished
@@ -340,6 +351,7 @@ BEGIN
                peak_memory = h.peak_memory, cpu_us = h.cpu_us
           FROM hit h
          WHERE t.ctid = h.row
+        RETURNING h.claim
     ), kept AS (
         INSERT INTO attempts (workflow_id, position, attempt, node_id, started, finished, exit_status, signal, peak_memory,
                               cpu_us, reason, result)
@@ -398,15 +410,17 @@ BEGIN
                     EXCEPT
                     SELECT c.workflow_id FROM change c WHERE NOT c.cancel) o),
            (SELECT v_now + min(h.delay) FROM hit h WHERE h.again),
-           (SELECT array_agg(h.claim) FROM hit h),
+           (SELECT array_agg(e.claim) FROM ended e),
            array_agg(m.workflow_id) FILTER (WHERE m.take), array_agg(m.definition_id) FILTER (WHERE m.take),
            array_agg(m.position) FILTER (WHERE m.take), count(m.due)
       INTO v_check, v_again, v_claims, v_claimed, v_claimed_definitions, v_claimed_positions, v_left
       FROM moved m;
 
     IF v_check IS NOT NULL THEN
-        v_hooks := EXISTS (SELECT 1 FROM (SELECT DISTINCT u.id FROM unnest(p_definitions) AS u (id)) i
-                             JOIN definition_tasks d ON d.definition_id = i.id AND d.role <> 'task');
+        SELECT bool_or(d.role <> 'task') INTO v_hooks
+          FROM (SELECT DISTINCT u.id FROM unnest(p_definitions) AS u (id)) i
+         CROSS JOIN LATERAL (SELECT d.role FROM definition_tasks d WHERE d.definition_id = i.id
+                              ORDER BY d.position DESC LIMIT 1) d; -- hooks come last
         RETURN QUERY
         WITH over AS (
             UPDATE workflows w
@@ -454,16 +468,15 @@ BEGIN
     IF v_again IS NOT NULL THEN
         RETURN NEXT say('later', at => v_again);
     END IF;
-    IF v_claims IS NOT NULL THEN
-        PERFORM let_go(v_claims);
-    END IF;
     IF coalesce(cardinality(v_claims), 0) < cardinality(p_workflows) THEN
-        RETURN QUERY SELECT * FROM release(p_workflows, p_positions, p_attempts, p_nodes);
+        RETURN QUERY SELECT * FROM release(p_workflows, p_positions, p_attempts, p_nodes, v_claims);
+    ELSE
+        PERFORM let_go(v_claims);
     END IF;
 END $$;
 
 -- Ends attempts of this node, one item each.
--- Locks: the workflows, by id.
+-- Locks: the workflows, by id, then the claims by batch.
 CREATE FUNCTION finish(p_batch uuid, p_node uuid, p_slots integer, p_repeat boolean,
                        p_workflows uuid[], p_positions integer[], p_attempts integer[], p_successes boolean[],
                        p_retryable boolean[], p_results json[], p_reasons text[], p_exits integer[],
@@ -487,10 +500,12 @@ BEGIN
                          p_reasons, p_exits, p_signals, p_peaks, p_cpus);
 END $$;
 
--- Gives back the hold of canceled and timed out attempts whose processes are gone; `room` for those whose definition has a limit.
--- The caller holds the workflows' locks.
-CREATE FUNCTION release(p_workflows uuid[], p_positions integer[], p_attempts integer[], p_nodes uuid[])
-RETURNS SETOF answer
+-- Gives back the hold of canceled and timed out attempts whose processes are gone, and lets go what the caller has ended
+-- (`p_claims`, an item for each); answers `room` for those whose definition has a limit. The caller holds the workflows'
+-- locks.
+-- Locks: the claims, by batch.
+CREATE FUNCTION release(p_workflows uuid[], p_positions integer[], p_attempts integer[], p_nodes uuid[],
+                        p_claims uuid[]) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
     v_workflows uuid[];
@@ -507,15 +522,12 @@ BEGIN
         RETURNING t.workflow_id, t.claim
     )
     SELECT array_agg(f.workflow_id), array_agg(f.claim) INTO v_workflows, v_claims FROM freed f;
-    IF v_workflows IS NULL THEN
-        RETURN;
-    END IF;
-    PERFORM let_go(v_claims);
+    PERFORM let_go(p_claims || v_claims);
     RETURN QUERY
     SELECT a.*
       FROM (SELECT DISTINCT w.project, w.name
               FROM unnest(v_workflows) AS f (id)
-              JOIN workflows w ON w.id = f.id
+             CROSS JOIN LATERAL (SELECT * FROM workflows w WHERE w.id = f.id LIMIT 1) w
               JOIN definitions d ON d.id = w.definition_id AND d.concurrency IS NOT NULL) r
      CROSS JOIN LATERAL say('room', project => r.project, name => r.name) AS a;
 END $$;
@@ -990,7 +1002,7 @@ END $$;
 -- to `pending` without using up an attempt once it is older than ten seconds (its claim's answer was lost), `canceled` is
 -- released. `p_state` is the state the node wants to be in. Answer `dead`: another daemon has declared this node dead; it
 -- must stop everything and begin a new life. Answer `differs`: other daemons fire and launch from other files.
--- Locks: the workflows of what goes back, by id, then the node.
+-- Locks: the workflows of what goes back, by id, then its claims by batch, then the node.
 CREATE FUNCTION heartbeat(p_node uuid, p_state text, p_digest text,
                           p_workflows uuid[], p_positions integer[], p_attempts integer[]) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
@@ -1018,11 +1030,10 @@ BEGIN
         )
         SELECT array_agg(b.claim), count(*) INTO v_claims, v_count FROM back b;
         IF v_count > 0 THEN
-            PERFORM let_go(v_claims);
             RETURN NEXT say('left', count => v_count);
         END IF;
         RETURN QUERY SELECT * FROM release(v_workflows, v_positions, v_attempts,
-                                           array_fill(p_node, ARRAY [cardinality(v_workflows)]));
+                                           array_fill(p_node, ARRAY [cardinality(v_workflows)]), v_claims);
     END IF;
 
     UPDATE nodes n SET heartbeat = clock_timestamp(), digest = p_digest,
@@ -1049,7 +1060,7 @@ END $$;
 
 -- Declares the other nodes dead whose heartbeat is older than the lease, and ends what dead and stopped nodes still hold
 -- as failed attempts (`node_lost`), tried again if attempts remain.
--- Locks: the workflows of those attempts, by id, then the nodes.
+-- Locks: the workflows of those attempts, by id, then their claims by batch, then the nodes.
 CREATE FUNCTION reap(p_node uuid, p_lease interval) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -1069,6 +1080,7 @@ BEGIN
     END IF;
     SELECT array_agg(DISTINCT h.workflow_id) INTO v_locked FROM held_tasks h WHERE h.node_id = ANY (v_nodes);
     PERFORM lock_workflows(v_locked);
+    PERFORM 1 FROM claims c WHERE c.node_id = ANY (v_nodes) ORDER BY c.batch FOR UPDATE;
     -- A node that renewed its row while this waited lives on.
     PERFORM 1 FROM nodes n WHERE n.id = ANY (v_nodes) ORDER BY n.id FOR UPDATE;
     RETURN QUERY

@@ -141,6 +141,9 @@ RULES = [
     ("a claim whose number of held tasks is wrong",
      "SELECT c.batch::text FROM claims c WHERE c.held NOT BETWEEN 1 AND cardinality(c.positions)"
      " OR c.held <> (SELECT count(*) FROM held_tasks h WHERE h.batch = c.batch)"),
+    ("a claim that names a task twice",
+     "SELECT c.batch::text FROM claims c WHERE (SELECT count(*) <> count(DISTINCT (u.id, u.position))"
+     " FROM unnest(c.workflow_ids, c.positions) AS u (id, position))"),
     ("claimed without attempt, batch or start",
      "SELECT format('%s/%s', workflow_id, position) FROM tasks"
      " WHERE status IN ('progress', 'success', 'error')"

@@ -59,6 +59,8 @@ PLANTED = [
     ("LONG", "DELETE FROM claims", "no claim of its node"),
     ("LONG", "UPDATE claims SET node_id = gen_random_uuid()", "no claim of its node"),
     ("LONG", "UPDATE claims SET held = held + 1", "number of held tasks"),
+    ("LONG", "UPDATE claims SET workflow_ids = workflow_ids || workflow_ids, positions = positions || positions",
+     "names a task twice"),
     ("LONG", "UPDATE tasks SET claim = NULL WHERE workflow_id = %W", "claimed without"),
     ("CHAIN", "UPDATE tasks SET exit_status = 1 WHERE workflow_id = %W", "looks like a failure"),
     ("BROKEN", "UPDATE tasks SET exit_status = 0 WHERE workflow_id = %W", "looks like none"),

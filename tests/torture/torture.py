@@ -124,9 +124,7 @@ class Torture:
         daemon = rng.choice(self.daemons)
         chance = rng.random()
         if chance < 0.06:
-            workflow = self.witness.launch(daemon, "LONG")
-            while not self.insist_on_cancel(rng.choice(self.daemons), workflow):
-                time.sleep(0.1)
+            self.cancel_long(rng)
         elif chance < 0.12:
             self.launch_twice(rng)
         else:
@@ -134,22 +132,33 @@ class Torture:
             if chance > 0.9:
                 self.witness.cancel(rng.choice(self.daemons), workflow)
 
-    def insist_on_cancel(self, daemon, workflow):
-        """It would run for ever."""
-        try:
-            self.witness.cancel(daemon, workflow)
-            return True
-        except AWAY:
-            return False
+    def cancel_long(self, rng):
+        """It would run for ever, also when its launch was not acknowledged: so there is a key, until it is."""
+        key = f"{rng.random()}"
+        while (workflow := self.insist(rng, lambda daemon: self.launch_with(daemon, key, "LONG"))) is None:
+            time.sleep(0.1)
+        self.insist(rng, lambda daemon: self.witness.cancel(daemon, workflow))
+
+    def insist(self, rng, call):
+        while True:
+            try:
+                return call(rng.choice(self.daemons))
+            except AWAY:
+                time.sleep(0.1)
+
+    def launch_with(self, daemon, key, name):
+        """The id, or None when it was not acknowledged."""
+        reply = daemon.post("/api/workflows", {"project": "test", "name": name, "payload": {}}, **{"Idempotency-Key": key})
+        if reply.status not in (200, 201):
+            return None
+        self.witness.note_launch(reply.json()["id"], key)
+        return reply.json()["id"]
 
     def launch_twice(self, rng):
         """With one key, wherever: it is one workflow."""
-        body = {"project": "test", "name": rng.choice(witness.NAMES), "payload": {}}
-        headers = {"Idempotency-Key": f"{rng.random()}"}
+        key, name = f"{rng.random()}", rng.choice(witness.NAMES)
         for _ in range(2):
-            reply = rng.choice(self.daemons).post("/api/workflows", body, **headers)
-            if reply.status in (200, 201):
-                self.witness.note_launch(reply.json()["id"], headers["Idempotency-Key"])
+            self.launch_with(rng.choice(self.daemons), key, name)
 
     # --- the faults -------------------------------------------------------------------------------------------
 
