@@ -850,12 +850,15 @@ BEGIN
           JOIN idempotency_keys k ON k.principal = i.principal AND k.key = i.key AND k.workflow_id <> i.id;
     END IF;
     -- An item that is there already was accepted when the batch was first sent, and is no overlap of itself.
-    RETURN QUERY
-    SELECT a.* FROM unnest(p_ids) WITH ORDINALITY AS i (id, place)
-     CROSS JOIN LATERAL say('refused', reason => 'overlap', item => i.place::integer) AS a
-     WHERE i.place = ANY (v_refused) AND NOT EXISTS (SELECT 1 FROM workflows w WHERE w.id = i.id)
-       AND NOT EXISTS (SELECT 1 FROM idempotency_keys k
-                        WHERE k.principal = p_principals[i.place] AND k.key = p_keys[i.place] AND k.workflow_id <> i.id);
+    IF v_refused <> '{}' THEN
+        RETURN QUERY
+        SELECT a.* FROM unnest(p_ids) WITH ORDINALITY AS i (id, place)
+         CROSS JOIN LATERAL say('refused', reason => 'overlap', item => i.place::integer) AS a
+         WHERE i.place = ANY (v_refused) AND NOT EXISTS (SELECT 1 FROM workflows w WHERE w.id = i.id)
+           AND NOT EXISTS (SELECT 1 FROM idempotency_keys k
+                            WHERE k.principal = p_principals[i.place] AND k.key = p_keys[i.place]
+                              AND k.workflow_id <> i.id);
+    END IF;
     RETURN QUERY
     SELECT r.* FROM (
         SELECT array_agg(i.id) AS ids, array_agg(i.definition) AS definitions, array_agg(i.created) AS created,
@@ -970,15 +973,17 @@ BEGIN
         RETURN QUERY SELECT * FROM admit_new(v_running_definitions);
     END IF;
     RETURN QUERY
-    SELECT a.* FROM unnest(p_places, p_scheduled) WITH ORDINALITY AS i (schedule, scheduled, place)
-      JOIN fires f ON f.schedule_id = p_schedules[i.schedule] AND f.scheduled = i.scheduled
-     CROSS JOIN LATERAL say('fired', f.workflow_id, reason => f.outcome, item => i.place::integer,
-                            count => f.schedule_id, at => f.scheduled) AS a
-     WHERE v_decides[i.schedule] OR p_repeat;
+    SELECT (r.a).*
+      FROM (SELECT say('fired', f.workflow_id, reason => f.outcome, item => i.place::integer,
+                       count => f.schedule_id, at => f.scheduled) AS a
+              FROM unnest(p_places, p_scheduled) WITH ORDINALITY AS i (schedule, scheduled, place)
+              JOIN fires f ON f.schedule_id = p_schedules[i.schedule] AND f.scheduled = i.scheduled
+             WHERE v_decides[i.schedule] OR p_repeat) r;
     RETURN QUERY
-    SELECT a.* FROM unnest(p_schedules) WITH ORDINALITY AS u (id, place)
-      JOIN schedules s ON s.id = u.id
-     CROSS JOIN LATERAL say('cursor', item => u.place::integer, count => s.id, at => s.cursor) AS a;
+    SELECT (r.a).*
+      FROM (SELECT say('cursor', item => u.place::integer, count => s.id, at => s.cursor) AS a
+              FROM unnest(p_schedules) WITH ORDINALITY AS u (id, place)
+              JOIN schedules s ON s.id = u.id) r;
     IF p_repeat THEN
         RETURN QUERY SELECT b.* FROM claimed_before(p_batch, p_node, coalesce(v_max_input, 0)) b;
     END IF;

@@ -266,9 +266,11 @@ static void decide_due(struct timetable *timetable)
     int64_t now_us = store_now_us(timetable->store);
     if (now_us < timetable->since_us) /* the clock was set back */
         timetable->since_us = now_us;
+    store_fires_hold(timetable->store);
     while (timetable->heap_count > 0 && timetable->heap[0]->wake_us <= now_us &&
            clock_mono_us() - begun_us < TURN_US)
         decide(timetable->heap[0], now_us);
+    store_fires_send(timetable->store);
 }
 
 static void on_timer(uv_poll_t *poll, int status, int events)

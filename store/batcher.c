@@ -5,6 +5,8 @@
 
 #include "base/memory.h"
 
+/* Fewer items to a batch cost more than their wait. */
+#define SMALLEST_PART 32
 #define DEFAULT_MAX_ITEMS 1000
 #define DEFAULT_MAX_BYTES (8u << 20)
 
@@ -33,6 +35,7 @@ struct batcher {
     int waiting;
     int under_way;
     bool stopped;
+    bool holding; /* more items are about to be added */
     struct pg_params params;
     struct lane lanes[];
 };
@@ -50,14 +53,25 @@ static void send_top(struct lane *lane)
     batcher->options.send(lane->link, &batcher->options.call, &batcher->params, on_reply, lane);
 }
 
+/* How many items the next batch may hold. */
+static int room(const struct batcher *batcher)
+{
+    const struct batcher_options *options = &batcher->options;
+    int part = options->parts > 0 ? batcher->waiting / options->parts : options->max_items;
+    if (part < SMALLEST_PART)
+        part = SMALLEST_PART;
+    return part < options->max_items ? part : options->max_items;
+}
+
 /* Cuts the waiting list after as many items as one batch may hold, at least one. */
 static struct part take_part(struct batcher *batcher)
 {
     struct part part = {.items = batcher->first, .n = 1};
     struct batch_item *end = batcher->first;
     size_t bytes = end->bytes;
+    int most = room(batcher);
 
-    while (end->next != NULL && part.n < batcher->options.max_items &&
+    while (end->next != NULL && part.n < most &&
            bytes + end->next->bytes <= batcher->options.max_bytes) {
         end = end->next;
         bytes += end->bytes;
@@ -174,6 +188,18 @@ void batcher_add(struct batcher *batcher, struct batch_item *item)
     *batcher->last = item;
     batcher->last = &item->next;
     batcher->waiting++;
+    if (!batcher->stopped && !batcher->holding)
+        send_waiting(batcher);
+}
+
+void batcher_hold(struct batcher *batcher)
+{
+    batcher->holding = true;
+}
+
+void batcher_send(struct batcher *batcher)
+{
+    batcher->holding = false;
     if (!batcher->stopped)
         send_waiting(batcher);
 }

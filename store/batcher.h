@@ -30,6 +30,9 @@ struct batcher_options {
     struct pg_call call; /* statement and flags of every batch */
     int max_items;       /* 0: 1000 */
     size_t max_bytes;    /* 0: 8 MiB; one larger item goes alone */
+    /* 0: a batch takes all that waits. Else, where many wait, only one part of so many: their
+     * batches end one after the other, and half of the items long before the last. */
+    int parts;
     /* pg_send, or what a test puts in its place; NULL: pg_send. */
     void (*send)(struct pg_link *link, const struct pg_call *call, struct pg_params *params,
                  pg_reply_cb on_reply, void *context);
@@ -47,6 +50,10 @@ struct batcher_options {
 struct batcher *batcher_new(const struct batcher_options *options);
 /* The item must stay where it is until `done` or `failed` names it. */
 void batcher_add(struct batcher *batcher, struct batch_item *item);
+/* Items that are added between these two go together, also when nothing is under way. Both within
+ * one turn of the loop. */
+void batcher_hold(struct batcher *batcher);
+void batcher_send(struct batcher *batcher);
 /* Items that are not under way yet; and all that have not ended. */
 int batcher_waiting(const struct batcher *batcher);
 int batcher_open_items(const struct batcher *batcher);

@@ -119,6 +119,10 @@ static void failed(void *context, struct batch_item *item, const struct pg_failu
     firing->on_done(firing, -1, failure);
 }
 
+/* A fire is late until its batch is committed: of many that are due at once, one in so many goes
+ * with the next batch. */
+#define PARTS 4
+
 struct batcher *store_fires_new(struct store *store, const struct store_options *options)
 {
     return batcher_new(&(struct batcher_options){
@@ -127,6 +131,7 @@ struct batcher *store_fires_new(struct store *store, const struct store_options 
                  .flags = PG_REPEATABLE | PG_WAIT,
                  .deadline_ms = store->write_deadline_ms},
         .max_items = options->max_batch,
+        .parts = PARTS,
         .build = build,
         .done = done,
         .failed = failed,
@@ -138,6 +143,16 @@ void store_fire(struct store *store, struct store_firing *firing)
 {
     firing->item.bytes = 64 + firing->payload.size + (size_t)firing->fire_count * 96;
     batcher_add(store->fires, &firing->item);
+}
+
+void store_fires_hold(struct store *store)
+{
+    batcher_hold(store->fires);
+}
+
+void store_fires_send(struct store *store)
+{
+    batcher_send(store->fires);
 }
 
 void store_fires_stop(struct store *store)

@@ -151,6 +151,9 @@ struct store_firing {
     int64_t answered_cursor_us; /* the store's own */
 };
 void store_fire(struct store *store, struct store_firing *firing);
+/* What is fired between these two, in one turn of the loop, goes together. */
+void store_fires_hold(struct store *store);
+void store_fires_send(struct store *store);
 
 /* `on_done` may be NULL; answers went through on_answer before it. */
 typedef void (*store_done_cb)(void *context, const struct pg_failure *failure);

@@ -5,11 +5,12 @@
 #include "store/batcher.h"
 #include "tests/unit/unit.h"
 
-/* A link that remembers what was sent and answers when the test says so. An item's number is its
- * parameter. */
+#define ITEMS 200
+
+/* A link that remembers what was sent and answers when the test says so. */
 struct sending {
     struct pg_link *link;
-    int numbers[64];
+    int numbers[ITEMS];
     int n;
     struct id batch;
     pg_reply_cb on_reply;
@@ -24,10 +25,12 @@ struct numbered {
 };
 
 static struct sending sendings[64];
+static int built[ITEMS]; /* the numbers of the batch that is about to be sent */
+static int built_count;
 static int sent;
 static int answered;
-static struct numbered items[64];
-static int done_order[64];
+static struct numbered items[ITEMS];
+static int done_order[ITEMS];
 static int done_count;
 static struct batcher *batcher;
 static struct batch_item *add_when_done; /* added from within the done callback */
@@ -42,8 +45,8 @@ static void fake_send(struct pg_link *link, const struct pg_call *call, struct p
     sending->link = link;
     sending->on_reply = on_reply;
     sending->context = context;
-    for (int i = 1; i < params->count; i++)
-        sending->numbers[sending->n++] = at[params->params[i].offset + 3];
+    sending->n = built_count;
+    memcpy(sending->numbers, built, sizeof(built));
     memcpy(sending->batch.bytes, at, sizeof(sending->batch.bytes));
     pg_params_done(params);
 }
@@ -51,12 +54,11 @@ static void fake_send(struct pg_link *link, const struct pg_call *call, struct p
 static void build(void *context, const struct batch_item *list, int n, struct pg_params *params,
                   const struct id *batch)
 {
-    int count = 0;
     (void)context;
     pg_params_id(params, batch);
-    for (; list != NULL; list = list->next, count++)
-        pg_params_int4(params, ((const struct numbered *)list)->number);
-    ck_assert_int_eq(count, n);
+    for (built_count = 0; list != NULL; list = list->next)
+        built[built_count++] = ((const struct numbered *)list)->number;
+    ck_assert_int_eq(built_count, n);
 }
 
 static void on_done(void *context, struct batch_item *list, int n, const struct pg_rows *rows)
@@ -83,23 +85,25 @@ static void on_failed(void *context, struct batch_item *item, const struct pg_fa
     snprintf(numbered->text, sizeof(numbered->text), "%s", failure->text);
 }
 
-static void start(int lanes, int max_items, size_t max_bytes)
+static void start_with(const struct batcher_options *limits)
 {
     static struct pg_link *const links[] = {(struct pg_link *)1, (struct pg_link *)2};
-    const struct batcher_options options = {
-        .links = links,
-        .lanes = lanes,
-        .call = {.statement = 3, .flags = PG_REPEATABLE | PG_WAIT},
-        .max_items = max_items,
-        .max_bytes = max_bytes,
-        .send = fake_send,
-        .build = build,
-        .done = on_done,
-        .failed = on_failed,
-    };
+    struct batcher_options options = *limits;
+    options.links = links;
+    options.call = (struct pg_call){.statement = 3, .flags = PG_REPEATABLE | PG_WAIT};
+    options.send = fake_send;
+    options.build = build;
+    options.done = on_done;
+    options.failed = on_failed;
     batcher = batcher_new(&options);
-    for (int i = 0; i < 64; i++)
+    for (int i = 0; i < ITEMS; i++)
         items[i].number = i;
+}
+
+static void start(int lanes, int max_items, size_t max_bytes)
+{
+    start_with(
+        &(struct batcher_options){.lanes = lanes, .max_items = max_items, .max_bytes = max_bytes});
 }
 
 static void add(int from, int to)
@@ -191,6 +195,37 @@ START_TEST(what_a_callback_adds_goes_with_the_next_batch)
     ck_assert_int_eq(sent, 2);
     expect_sent(1, 1, 2);
     reply();
+    finish();
+}
+END_TEST
+
+START_TEST(what_is_held_goes_together)
+{
+    start(1, 3, 0);
+    batcher_hold(batcher);
+    add(0, 4);
+    ck_assert_int_eq(sent, 0);
+    batcher_send(batcher);
+    ck_assert_int_eq(sent, 1);
+    expect_sent(0, 0, 3);
+    reply();
+    expect_sent(1, 3, 2);
+    reply();
+    finish();
+}
+END_TEST
+
+START_TEST(many_go_in_parts)
+{
+    static const int expected[] = {50, 37, 32, 32, 32, 17};
+    start_with(&(struct batcher_options){.parts = 4});
+    batcher_hold(batcher);
+    add(0, 199);
+    batcher_send(batcher);
+    for (int i = 0, first = 0; i < 6; first += expected[i++]) {
+        expect_sent(i, first, expected[i]);
+        reply();
+    }
     finish();
 }
 END_TEST
@@ -287,6 +322,8 @@ int main(void)
     tcase_add_test(tcase, one_goes_at_once_and_the_rest_gathers);
     tcase_add_test(tcase, batches_keep_the_caps);
     tcase_add_test(tcase, what_a_callback_adds_goes_with_the_next_batch);
+    tcase_add_test(tcase, what_is_held_goes_together);
+    tcase_add_test(tcase, many_go_in_parts);
     tcase_add_test(tcase, lanes_have_their_own_links);
     tcase_add_loop_test(tcase, halving_finds_the_bad_item, 1, 9);
     tcase_add_test(tcase, other_failures_are_everybodys);
