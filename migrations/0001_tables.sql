@@ -72,7 +72,8 @@ CREATE TABLE workflows (
     name text NOT NULL,
     status status NOT NULL,
     periodic boolean NOT NULL DEFAULT false,
-    limited text,                       -- full name of an unfinished instance that counts for its `concurrency`
+    limited text,                       -- full name of an instance that counts for its `concurrency`: until it has
+                                        -- ended, and its processes are gone
     queued boolean NOT NULL DEFAULT false, -- pending until its `concurrency` has room
     created timestamptz NOT NULL,
     updated timestamptz NOT NULL,
@@ -118,6 +119,7 @@ CREATE TABLE tasks (
     cpu_us bigint,
     reason text,
     result json,
+    result_bytes integer,               -- its length, to know what a successor is given before it is put together
     PRIMARY KEY (workflow_id, position)
 ) WITH (fillfactor = 50);               -- as above: a batch updates all rows of a page at once
 CREATE INDEX tasks_due ON tasks (queue, due, workflow_id, position) WHERE due IS NOT NULL;

@@ -43,6 +43,7 @@
 --   canceled  the workflow is canceled (now, or was already); missing: there is no such workflow;
 --   final     the workflow had ended before as `status`
 --   fired     a fire's row was written: `item` is its place in the batch, `reason` the outcome
+--   more      reap has ended as many attempts as one call may, and there are others
 --   cursor    schedule `count`, its batch's number `item`, stands at `at` (another daemon moved it, or it moved as asked)
 CREATE TYPE answer AS (
     kind text,
@@ -126,13 +127,114 @@ BEGIN
     UPDATE claims c SET held = l.held FROM less l WHERE c.ctid = l.row AND l.held > 0;
 END $$;
 
--- The answer `claimed` for tasks that this transaction has claimed. `results` has the newest result of every finished
--- predecessor, near or far, by key; `args` is Director's: [], [r] or [[r1, r2, …]] in the order of `previous`.
-CREATE FUNCTION claimed_tasks(p_node uuid, p_workflows uuid[], p_positions integer[], p_attempts integer[],
-                              p_definitions bigint[], p_max_input bigint) RETURNS SETOF answer
+-- What a task with these predecessors is given. `results` has the newest result of every task that it waited for, near
+-- or far, by key; `args` is Director's: [], [r] or [[r1, r2, …]] in the order of `previous`. Only their size is told
+-- where that is more than `p_max`.
+CREATE FUNCTION task_input(p_workflow uuid, p_definition bigint, p_previous integer[], p_max bigint,
+                           OUT args text, OUT results text, OUT size bigint)
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
+    v_newest integer[]; -- of those with one key
+BEGIN
+    IF p_previous = '{}' THEN
+        args := '[]';
+        results := '{}';
+        size := 4;
+        RETURN;
+    END IF;
+    WITH RECURSIVE ancestor ("position") AS (
+        SELECT unnest(p_previous)
+        UNION
+        SELECT p FROM ancestor a
+         CROSS JOIN LATERAL (SELECT d.previous FROM definition_tasks d
+                              WHERE d.definition_id = p_definition AND d.position = a.position LIMIT 1) d,
+               unnest(d.previous) AS p
+    ), newest AS (
+        SELECT DISTINCT ON (d.key) d.key, t.position, t.result_bytes
+          FROM ancestor a
+         CROSS JOIN LATERAL (SELECT d.key FROM definition_tasks d
+                              WHERE d.definition_id = p_definition AND d.position = a.position LIMIT 1) d
+         CROSS JOIN LATERAL (SELECT t.position, t.result_bytes FROM tasks t
+                              WHERE t.workflow_id = p_workflow AND t.position = a.position
+                                AND t.status = 'success' LIMIT 1) t
+         ORDER BY d.key, t.position DESC
+    )
+    SELECT array_agg(n.position), sum(octet_length(n.key) + 4 + coalesce(n.result_bytes, 4)) INTO v_newest, size
+      FROM newest n;
+    size := coalesce(size, 0) + (SELECT sum(coalesce(t.result_bytes, 4) + 1) FROM tasks t
+                                  WHERE t.workflow_id = p_workflow AND t.position = ANY (p_previous));
+    IF size > p_max THEN
+        RETURN;
+    END IF;
+    SELECT '[' || string_agg(coalesce(t.result::text, 'null'), ',' ORDER BY o.place) || ']' INTO args
+      FROM unnest(p_previous) WITH ORDINALITY AS o ("position", place)
+     CROSS JOIN LATERAL (SELECT t.result FROM tasks t
+                          WHERE t.workflow_id = p_workflow AND t.position = o.position LIMIT 1) t;
+    IF cardinality(p_previous) > 1 THEN
+        args := '[' || args || ']';
+    END IF;
+    SELECT '{' || coalesce(string_agg(to_json(d.key) || ':' || coalesce(t.result::text, 'null'), ',' ORDER BY d.key), '')
+           || '}' INTO results
+      FROM unnest(v_newest) AS n ("position")
+     CROSS JOIN LATERAL (SELECT d.key FROM definition_tasks d
+                          WHERE d.definition_id = p_definition AND d.position = n.position LIMIT 1) d
+     CROSS JOIN LATERAL (SELECT t.result FROM tasks t
+                          WHERE t.workflow_id = p_workflow AND t.position = n.position LIMIT 1) t;
+END $$;
+
+-- What a hook is told of the workflow that has ended, and the result of the task whose failure came first.
+CREATE FUNCTION hook_input(p_workflow workflows, OUT args text, OUT outcome text)
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_key text;
+    v_result text := 'null';
+BEGIN
+    IF p_workflow.status = 'error' THEN
+        SELECT d.key, coalesce(t.result::text, 'null') INTO v_key, v_result
+          FROM tasks t
+          JOIN definition_tasks d ON d.definition_id = p_workflow.definition_id AND d.position = t.position
+         WHERE t.workflow_id = p_workflow.id AND t.status = 'error' AND NOT t.is_hook
+         ORDER BY t.finished, t.position LIMIT 1;
+        v_result := coalesce(v_result, 'null');
+        args := '[' || v_result || ']';
+    END IF;
+    outcome := '{"reason":' || coalesce(to_json(p_workflow.reason)::text, 'null') || ',"result":' || v_result
+               || ',"status":' || to_json(p_workflow.status)::text
+               || ',"task":' || coalesce(to_json(v_key)::text, 'null') || '}';
+END $$;
+
+-- Tasks that this transaction has claimed, but that are too much for one answer, go back as if they had not been.
+CREATE FUNCTION put_back(p_batch uuid, p_workflows uuid[], p_positions integer[]) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+BEGIN
+    UPDATE tasks t SET status = 'pending', held = false, due = v_now, updated = v_now, attempt = t.attempt - 1,
+                       node_id = NULL, claim = NULL, started = NULL
+      FROM unnest(p_workflows, p_positions) AS b (workflow_id, "position")
+     CROSS JOIN LATERAL (SELECT t.ctid AS row FROM tasks t
+                          WHERE t.workflow_id = b.workflow_id AND t.position = b.position LIMIT 1) o
+     WHERE t.ctid = o.row;
+    PERFORM let_go(array_fill(p_batch, ARRAY [cardinality(p_workflows)]));
+    RETURN NEXT say('left', count => cardinality(p_workflows));
+END $$;
+
+-- The answers `claimed` for tasks that this transaction has claimed, or had when it was first sent. Once what they are
+-- given is more than `p_max_input` in all, the others are put back: an answer is in memory at once, here and there.
+CREATE FUNCTION claimed_tasks(p_batch uuid, p_node uuid, p_workflows uuid[], p_positions integer[], p_attempts integer[],
+                              p_definitions bigint[], p_max_input bigint) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
     v_noops bigint;
+    v_workflow workflows;
+    v_task definition_tasks;
+    v_before definition_tasks;  -- the one before it, as long as it is of the same workflow
+    v_input record;
+    v_args text;
+    v_outcome text;
+    v_bytes bigint := 0;
+    v_back uuid[];
+    v_back_positions integer[];
 BEGIN
     RETURN QUERY
     SELECT (r.a).*
@@ -146,69 +248,46 @@ BEGIN
     IF v_noops = cardinality(p_workflows) THEN
         RETURN;
     END IF;
-    RETURN QUERY
-    SELECT 'claimed', c.workflow_id, c.position, c.attempt, NULL::text, NULL::text, NULL::integer, NULL::bigint,
-           NULL::timestamptz, p_node, w.project, w.name, d.key, d.role <> 'task', w.periodic, w.created, w.scheduled,
-           d.action, w.payload,
-           CASE WHEN i.size <= p_max_input THEN i.args END,
-           CASE WHEN i.size <= p_max_input THEN i.results END,
-           CASE WHEN d.role <> 'task'
-                THEN ('{"reason":' || coalesce(to_json(w.reason)::text, 'null')
-                      || ',"result":' || coalesce(f.result::text, 'null')
-                      || ',"status":' || to_json(w.status)::text
-                      || ',"task":' || coalesce(to_json(f.key)::text, 'null') || '}')::json END,
-           CASE WHEN i.size > p_max_input THEN i.size END
-      FROM unnest(p_workflows, p_positions, p_attempts, p_definitions)
-           AS c (workflow_id, "position", attempt, definition_id)
-     CROSS JOIN LATERAL (SELECT * FROM definition_tasks d
-                          WHERE d.definition_id = c.definition_id AND d.position = c.position LIMIT 1) d
-     CROSS JOIN LATERAL (SELECT * FROM workflows w WHERE w.id = c.workflow_id LIMIT 1) w
-      -- the task whose failure a hook is told of
-      LEFT JOIN LATERAL (
-          SELECT fd.key, ft.result
-            FROM tasks ft
-            JOIN definition_tasks fd ON fd.definition_id = c.definition_id AND fd.position = ft.position
-           WHERE d.role = 'error' AND ft.workflow_id = c.workflow_id AND ft.status = 'error' AND NOT ft.is_hook
-           ORDER BY ft.finished, ft.position LIMIT 1
-      ) f ON true
-     CROSS JOIN LATERAL (
-          WITH RECURSIVE ancestor ("position") AS (
-              SELECT unnest(d.previous)
-              UNION
-              SELECT p FROM ancestor a
-                JOIN definition_tasks ad ON ad.definition_id = c.definition_id AND ad.position = a.position,
-                     unnest(ad.previous) AS p
-          ), result AS (
-              SELECT DISTINCT ON (rd.key) rd.key, rt.result
-                FROM ancestor a
-                JOIN definition_tasks rd ON rd.definition_id = c.definition_id AND rd.position = a.position
-                JOIN tasks rt ON rt.workflow_id = c.workflow_id AND rt.position = a.position
-               WHERE rt.status = 'success'
-               ORDER BY rd.key, a.position DESC
-          ), arg AS (
-              SELECT count(*) AS n, string_agg(coalesce(pt.result::text, 'null'), ',' ORDER BY o.place) AS list
-                FROM unnest(d.previous) WITH ORDINALITY AS o ("position", place)
-                JOIN tasks pt ON pt.workflow_id = c.workflow_id AND pt.position = o.position
-          ), document AS (
-              SELECT CASE WHEN d.role = 'error' THEN '[' || coalesce(f.result::text, 'null') || ']'
-                          WHEN arg.n = 0 THEN '[]'
-                          WHEN arg.n = 1 THEN '[' || arg.list || ']'
-                          ELSE '[[' || arg.list || ']]' END AS args,
-                     '{' || coalesce((SELECT string_agg(to_json(r.key) || ':' || coalesce(r.result::text, 'null'), ','
-                                                        ORDER BY r.key) FROM result r), '') || '}' AS results
-                FROM arg
-          )
-          SELECT document.args::json AS args, document.results::json AS results,
-                 octet_length(document.args)::bigint + octet_length(document.results) AS size
-            FROM document
-      ) i
-     WHERE d.action IS NOT NULL;
+    FOR i IN 1 .. cardinality(p_workflows) LOOP
+        SELECT * INTO v_task FROM definition_tasks d WHERE d.definition_id = p_definitions[i] AND d.position = p_positions[i];
+        CONTINUE WHEN v_task.action IS NULL;
+        IF v_bytes > p_max_input THEN
+            v_back := v_back || p_workflows[i];
+            v_back_positions := v_back_positions || p_positions[i];
+            CONTINUE;
+        END IF;
+        IF v_workflow.id IS DISTINCT FROM p_workflows[i] THEN
+            SELECT * INTO v_workflow FROM workflows w WHERE w.id = p_workflows[i];
+            v_before := NULL;
+        END IF;
+        IF v_before.previous IS DISTINCT FROM v_task.previous THEN -- else they share it
+            v_input := task_input(p_workflows[i], p_definitions[i], v_task.previous, p_max_input);
+        END IF;
+        v_before := v_task;
+        v_args := v_input.args;
+        v_outcome := NULL;
+        IF v_task.role <> 'task' THEN
+            SELECT coalesce(h.args, v_input.args), h.outcome INTO v_args, v_outcome FROM hook_input(v_workflow) h;
+        END IF;
+        v_bytes := v_bytes + octet_length(v_workflow.payload::text) + coalesce(octet_length(v_args), 0)
+                   + coalesce(octet_length(v_input.results), 0);
+        RETURN QUERY
+        SELECT 'claimed', p_workflows[i], p_positions[i], p_attempts[i], NULL::text, NULL::text, NULL::integer, NULL::bigint,
+               NULL::timestamptz, p_node, v_workflow.project, v_workflow.name, v_task.key, v_task.role <> 'task',
+               v_workflow.periodic, v_workflow.created, v_workflow.scheduled, v_task.action, v_workflow.payload,
+               v_args::json, v_input.results::json, v_outcome::json, CASE WHEN v_input.args IS NULL THEN v_input.size END;
+    END LOOP;
+    IF v_back IS NOT NULL THEN
+        RETURN QUERY SELECT b.* FROM put_back(p_batch, v_back, v_back_positions) b;
+    END IF;
 END $$;
 
--- The tasks that this batch claimed before its answer was lost, and that are still this node's.
+-- Locks what this batch claimed before its answer was lost, and answers those of the tasks that are still this node's.
+-- Locks: their workflows, by id.
 CREATE FUNCTION claimed_before(p_batch uuid, p_node uuid, p_max_input bigint) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM lock_workflows(c.workflow_ids) FROM claims c WHERE c.batch = p_batch;
     RETURN QUERY
     SELECT r.* FROM (
         SELECT array_agg(h.workflow_id) AS workflows, array_agg(h.position) AS positions,
@@ -216,7 +295,9 @@ BEGIN
           FROM held_tasks h
          CROSS JOIN LATERAL (SELECT * FROM workflows w WHERE w.id = h.workflow_id LIMIT 1) w
          WHERE h.batch = p_batch AND h.node_id = p_node AND h.status = 'progress'
-    ) c CROSS JOIN LATERAL claimed_tasks(p_node, c.workflows, c.positions, c.attempts, c.definitions, p_max_input) r;
+        HAVING count(*) > 0
+    ) c CROSS JOIN LATERAL claimed_tasks(p_batch, p_node, c.workflows, c.positions, c.attempts, c.definitions,
+                                         p_max_input) r;
 END $$;
 
 -- Claims up to `p_slots` tasks that are due in this node's queues, the oldest first over all workflows.
@@ -236,9 +317,10 @@ DECLARE
     v_attempts integer[];
     v_candidates integer;
 BEGIN
-    SELECT n.queues, n.max_input INTO v_queues, v_max_input FROM nodes n WHERE n.id = p_node AND n.state = 'active';
+    SELECT CASE WHEN n.state = 'active' THEN n.queues END, n.max_input INTO v_queues, v_max_input
+      FROM nodes n WHERE n.id = p_node;
     IF p_repeat THEN
-        RETURN QUERY SELECT * FROM claimed_before(p_batch, p_node, coalesce(v_max_input, 0));
+        RETURN QUERY SELECT * FROM claimed_before(p_batch, p_node, v_max_input);
         IF FOUND THEN
             RETURN;
         END IF;
@@ -278,7 +360,8 @@ BEGIN
         UPDATE tasks t
            SET status = 'progress', held = true, due = NULL, node_id = p_node, claim = p_batch,
                attempt = t.attempt + 1, started = v_now, updated = v_now, finished = NULL,
-               exit_status = NULL, signal = NULL, peak_memory = NULL, cpu_us = NULL, reason = NULL, result = NULL
+               exit_status = NULL, signal = NULL, peak_memory = NULL, cpu_us = NULL, reason = NULL, result = NULL,
+               result_bytes = NULL
           FROM unnest(v_rows, v_workflows, v_definitions) AS c (row, workflow_id, definition_id)
          WHERE t.ctid = c.row AND t.workflow_id = c.workflow_id AND t.status = 'pending'
            AND coalesce(t.due <= v_now, false)
@@ -296,7 +379,7 @@ BEGIN
 
     IF v_workflows IS NOT NULL THEN
         PERFORM note_claim(p_batch, p_node, v_workflows, v_positions);
-        RETURN QUERY SELECT * FROM claimed_tasks(p_node, v_workflows, v_positions, v_attempts, v_definitions,
+        RETURN QUERY SELECT * FROM claimed_tasks(p_batch, p_node, v_workflows, v_positions, v_attempts, v_definitions,
                                                  v_max_input);
     END IF;
     IF coalesce(cardinality(v_workflows), 0) < v_candidates THEN
@@ -341,26 +424,27 @@ BEGIN
          CROSS JOIN LATERAL (SELECT * FROM definition_tasks d
                               WHERE d.definition_id = i.definition_id AND d.position = i.position LIMIT 1) d
          WHERE t.status = 'progress' AND t.node_id = i.node_id AND t.attempt = i.attempt
-    ), ended AS (
+    ), ended AS (   -- once each, however often the batch names them
         UPDATE tasks t
            SET status = CASE WHEN h.again THEN 'pending' WHEN h.success THEN 'success' ELSE 'error' END::status,
                held = false,
                due = CASE WHEN h.again THEN v_now + h.delay END,
                finished = CASE WHEN NOT h.again THEN v_now END,
-               updated = v_now, result = h.result, reason = h.reason, exit_status = h.exit_status, signal = h.signal,
-               peak_memory = h.peak_memory, cpu_us = h.cpu_us
+               updated = v_now, result = h.result, result_bytes = octet_length(h.result::text), reason = h.reason,
+               exit_status = h.exit_status, signal = h.signal, peak_memory = h.peak_memory, cpu_us = h.cpu_us
           FROM hit h
          WHERE t.ctid = h.row
-        RETURNING h.claim
+        RETURNING t.workflow_id, h.definition_id, t.position, h.next, t.attempt, h.is_hook, t.node_id, h.claim, h.started,
+                  h.success, h.again, h.delay, t.result, t.reason, t.exit_status, t.signal, t.peak_memory, t.cpu_us
     ), kept AS (
         INSERT INTO attempts (workflow_id, position, attempt, node_id, started, finished, exit_status, signal, peak_memory,
                               cpu_us, reason, result)
-        SELECT h.workflow_id, h.position, h.attempt, h.node_id, h.started, v_now, h.exit_status, h.signal, h.peak_memory,
-               h.cpu_us, h.reason, h.result
-          FROM hit h WHERE h.again
+        SELECT e.workflow_id, e.position, e.attempt, e.node_id, e.started, v_now, e.exit_status, e.signal, e.peak_memory,
+               e.cpu_us, e.reason, e.result
+          FROM ended e WHERE e.again
     ), down (workflow_id, definition_id, "position") AS (
-        SELECT h.workflow_id, h.definition_id, n
-          FROM hit h, unnest(h.next) AS n WHERE NOT h.success AND NOT h.again AND NOT h.is_hook
+        SELECT e.workflow_id, e.definition_id, n
+          FROM ended e, unnest(e.next) AS n WHERE NOT e.success AND NOT e.again AND NOT e.is_hook
         UNION
         SELECT o.workflow_id, o.definition_id, n
           FROM down o
@@ -368,8 +452,8 @@ BEGIN
                               WHERE d.definition_id = o.definition_id AND d.position = o.position LIMIT 1) d,
                unnest(d.next) AS n
     ), step AS (
-        SELECT h.workflow_id, h.definition_id, n AS "position", count(*)::integer AS met
-          FROM hit h, unnest(h.next) AS n WHERE h.success GROUP BY h.workflow_id, h.definition_id, n
+        SELECT e.workflow_id, e.definition_id, n AS "position", count(*)::integer AS met
+          FROM ended e, unnest(e.next) AS n WHERE e.success GROUP BY e.workflow_id, e.definition_id, n
     ), change AS (
         SELECT t.row, t.workflow_id, s.definition_id, t.position, false AS cancel, t.waiting - s.met AS waiting,
                t.waiting = s.met AND (p_queues = '{*}' OR t.queue = ANY (p_queues)) AS mine
@@ -406,10 +490,10 @@ BEGIN
         RETURNING t.workflow_id, p.definition_id, t.position, p.take, t.due
     )
     SELECT (SELECT array_agg(o.workflow_id)
-              FROM (SELECT h.workflow_id FROM hit h WHERE NOT h.is_hook AND NOT h.again
+              FROM (SELECT e.workflow_id FROM ended e WHERE NOT e.is_hook AND NOT e.again
                     EXCEPT
                     SELECT c.workflow_id FROM change c WHERE NOT c.cancel) o),
-           (SELECT v_now + min(h.delay) FROM hit h WHERE h.again),
+           (SELECT v_now + min(e.delay) FROM ended e WHERE e.again),
            (SELECT array_agg(e.claim) FROM ended e),
            array_agg(m.workflow_id) FILTER (WHERE m.take), array_agg(m.definition_id) FILTER (WHERE m.take),
            array_agg(m.position) FILTER (WHERE m.take), count(m.due)
@@ -458,7 +542,7 @@ BEGIN
 
     IF v_claimed IS NOT NULL THEN
         PERFORM note_claim(p_batch, p_node, v_claimed, v_claimed_positions);
-        RETURN QUERY SELECT * FROM claimed_tasks(p_node, v_claimed, v_claimed_positions,
+        RETURN QUERY SELECT * FROM claimed_tasks(p_batch, p_node, v_claimed, v_claimed_positions,
                                                  array_fill(1, ARRAY [cardinality(v_claimed)]), v_claimed_definitions,
                                                  p_max_input);
     END IF;
@@ -487,11 +571,15 @@ DECLARE
     v_max_input bigint;
     v_definitions bigint[];
 BEGIN
+    IF p_repeat THEN -- what it claimed, too, in one order
+        PERFORM lock_workflows(p_workflows || coalesce((SELECT c.workflow_ids FROM claims c WHERE c.batch = p_batch), '{}'));
+    END IF;
     v_definitions := lock_workflows(p_workflows);
 
-    SELECT n.queues, n.max_input INTO v_queues, v_max_input FROM nodes n WHERE n.id = p_node AND n.state = 'active';
+    SELECT CASE WHEN n.state = 'active' THEN n.queues END, n.max_input INTO v_queues, v_max_input
+      FROM nodes n WHERE n.id = p_node;
     IF p_repeat THEN
-        RETURN QUERY SELECT * FROM claimed_before(p_batch, p_node, coalesce(v_max_input, 0));
+        RETURN QUERY SELECT * FROM claimed_before(p_batch, p_node, v_max_input);
     END IF;
     RETURN QUERY
     SELECT * FROM settle(p_batch, p_node, CASE WHEN v_queues IS NULL THEN 0 ELSE p_slots END, v_queues, v_max_input,
@@ -501,8 +589,8 @@ BEGIN
 END $$;
 
 -- Gives back the hold of canceled and timed out attempts whose processes are gone, and lets go what the caller has ended
--- (`p_claims`, an item for each); answers `room` for those whose definition has a limit. The caller holds the workflows'
--- locks.
+-- (`p_claims`, an item for each). A workflow of which nothing is held any more takes up its `concurrency` no longer:
+-- `room`. The caller holds the workflows' locks.
 -- Locks: the claims, by batch.
 CREATE FUNCTION release(p_workflows uuid[], p_positions integer[], p_attempts integer[], p_nodes uuid[],
                         p_claims uuid[]) RETURNS SETOF answer
@@ -524,18 +612,24 @@ BEGIN
     SELECT array_agg(f.workflow_id), array_agg(f.claim) INTO v_workflows, v_claims FROM freed f;
     PERFORM let_go(p_claims || v_claims);
     RETURN QUERY
-    SELECT a.*
-      FROM (SELECT DISTINCT w.project, w.name
-              FROM unnest(v_workflows) AS f (id)
-             CROSS JOIN LATERAL (SELECT * FROM workflows w WHERE w.id = f.id LIMIT 1) w
-              JOIN definitions d ON d.id = w.definition_id AND d.concurrency IS NOT NULL) r
+    WITH over AS (
+        UPDATE workflows w SET limited = NULL
+          FROM (SELECT DISTINCT u.id FROM unnest(v_workflows) AS u (id)) f
+         CROSS JOIN LATERAL (SELECT w.ctid AS row FROM workflows w
+                              WHERE w.id = f.id AND w.finished IS NOT NULL
+                                AND coalesce(w.limited, '') <> '' AND NOT is_held(w.id) LIMIT 1) o
+         WHERE w.ctid = o.row
+        RETURNING w.project, w.name
+    )
+    SELECT a.* FROM (SELECT DISTINCT o.project, o.name FROM over o) r
      CROSS JOIN LATERAL say('room', project => r.project, name => r.name) AS a;
 END $$;
 
 -- Inserts workflows and their tasks; the common part of launch and fire. Of the tasks without a predecessor up to
 -- `p_slots` are claimed at once, in the order of the items, unless their workflow is queued. The workflow of an empty
--- definition is `success` from the start. A batch that is there already (sent again) is left as it is: all of it was
--- committed together; one whose first sending is just being committed fails with serialization_failure, to be sent again.
+-- definition is `success` from the start. What is there already (the batch is sent again) is left as it is, the rest is
+-- added: it was refused the first time, and nobody heard of that. A batch whose first sending is just being committed
+-- fails with serialization_failure, to be sent again.
 CREATE FUNCTION add_workflows(p_batch uuid, p_node uuid, p_slots integer, p_queues text[], p_max_input bigint,
                               p_ids uuid[], p_definitions bigint[], p_created timestamptz[], p_payloads json[],
                               p_comments text[], p_relaunched uuid[], p_scheduled timestamptz[],
@@ -543,7 +637,7 @@ CREATE FUNCTION add_workflows(p_batch uuid, p_node uuid, p_slots integer, p_queu
 LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();
-    v_added bigint;
+    v_missing bigint;
     v_claimed uuid[];
     v_claimed_definitions bigint[];
     v_claimed_positions integer[];
@@ -553,22 +647,20 @@ BEGIN
                 WHERE NOT EXISTS (SELECT 1 FROM definitions d WHERE d.id = i.id)) THEN
         RAISE foreign_key_violation USING MESSAGE = 'this version of the definition is not registered';
     END IF;
-    IF EXISTS (SELECT 1 FROM unnest(p_ids) AS i (id)
-                CROSS JOIN LATERAL (SELECT 1 FROM workflows w WHERE w.id = i.id LIMIT 1) w) THEN
-        RETURN;
-    END IF;
     WITH item AS MATERIALIZED (
         -- `first` are its tasks that this node may claim at once, `before` those of the items before it
         SELECT i.*, f.empty, f.first, sum(f.first) OVER (ORDER BY i.place) - f.first AS before
           FROM unnest(p_ids, p_definitions, p_created, p_payloads, p_comments, p_relaunched, p_scheduled, p_queued)
                WITH ORDINALITY
                AS i (id, definition_id, created, payload, comment, relaunched, scheduled, queued, place)
+          LEFT JOIN LATERAL (SELECT true AS is_there FROM workflows w WHERE w.id = i.id LIMIT 1) w ON true
          CROSS JOIN LATERAL (
               SELECT count(*) = 0 AS empty,
                      count(*) FILTER (WHERE t.waiting = 0 AND NOT i.queued
                                         AND (p_queues = '{*}' OR t.queue = ANY (p_queues))) AS first
                 FROM definition_tasks t
                WHERE t.definition_id = i.definition_id AND t.role = 'task') f
+         WHERE w.is_there IS NULL
     ), added AS (
         INSERT INTO workflows (id, definition_id, project, name, status, periodic, limited, queued, created, updated, started,
                                finished, deadline, scheduled, relaunched_from, comment, payload)
@@ -576,7 +668,8 @@ BEGIN
                CASE WHEN i.empty THEN 'success' WHEN b.begun THEN 'progress' ELSE 'pending' END::status,
                i.scheduled IS NOT NULL, CASE WHEN d.concurrency IS NOT NULL AND NOT i.empty THEN d.fullname END,
                i.queued AND NOT i.empty, i.created, greatest(i.created, v_now),
-               CASE WHEN i.empty OR b.begun THEN v_now END, CASE WHEN i.empty THEN v_now END,
+               CASE WHEN i.empty OR b.begun THEN greatest(i.created, v_now) END,
+               CASE WHEN i.empty THEN greatest(i.created, v_now) END,
                CASE WHEN NOT i.empty AND NOT i.queued THEN v_now + make_interval(secs => d.timeout) END,
                i.scheduled, i.relaunched, i.comment, i.payload
           FROM item i
@@ -604,21 +697,21 @@ BEGIN
                CASE WHEN p.role = 'task' THEN p.waiting ELSE 0 END, p.take::integer, p.queue,
                CASE WHEN p.ready AND NOT p.take THEN v_now END,
                CASE WHEN p.take THEN p_node END, CASE WHEN p.take THEN p_batch END, p.created, v_now,
-               CASE WHEN p.take THEN v_now END
+               CASE WHEN p.take THEN greatest(p.created, v_now) END
           FROM placed p
             ON CONFLICT DO NOTHING
     )
     SELECT array_agg(p.id) FILTER (WHERE p.take), array_agg(p.definition_id) FILTER (WHERE p.take),
            array_agg(p.position) FILTER (WHERE p.take), count(*) FILTER (WHERE p.ready AND NOT p.take),
-           (SELECT count(*) FROM added)
-      INTO v_claimed, v_claimed_definitions, v_claimed_positions, v_left, v_added
+           (SELECT count(*) FROM item) - (SELECT count(*) FROM added)
+      INTO v_claimed, v_claimed_definitions, v_claimed_positions, v_left, v_missing
       FROM placed p;
-    IF v_added <> cardinality(p_ids) THEN
+    IF v_missing > 0 THEN
         RAISE serialization_failure USING MESSAGE = 'the same batch is being committed by its first sending';
     END IF;
     IF v_claimed IS NOT NULL THEN
         PERFORM note_claim(p_batch, p_node, v_claimed, v_claimed_positions);
-        RETURN QUERY SELECT * FROM claimed_tasks(p_node, v_claimed, v_claimed_positions,
+        RETURN QUERY SELECT * FROM claimed_tasks(p_batch, p_node, v_claimed, v_claimed_positions,
                                                  array_fill(1, ARRAY [cardinality(v_claimed)]), v_claimed_definitions,
                                                  p_max_input);
     END IF;
@@ -647,16 +740,14 @@ END $$;
 -- that were canceled or timed out and whose processes are not gone yet.
 CREATE FUNCTION occupied(p_names text[]) RETURNS bigint[]
 LANGUAGE sql AS $$
-    WITH ended AS MATERIALIZED (
-        SELECT w.project || '.' || w.name AS fullname, count(DISTINCT w.id) AS count
-          FROM held_tasks h
-         CROSS JOIN LATERAL (SELECT * FROM workflows w WHERE w.id = h.workflow_id LIMIT 1) w
-         WHERE h.status <> 'progress' AND NOT h.is_hook
-         GROUP BY 1
-    )
-    SELECT array_agg((SELECT count(*) FROM workflows w WHERE w.limited = n.fullname AND NOT w.queued)
-                     + coalesce((SELECT e.count FROM ended e WHERE e.fullname = n.fullname), 0) ORDER BY n.place)
+    SELECT array_agg((SELECT count(*) FROM workflows w WHERE w.limited = n.fullname AND NOT w.queued) ORDER BY n.place)
       FROM unnest(p_names) WITH ORDINALITY AS n (fullname, place)
+$$;
+
+-- Does the workflow that ends now still take up its `concurrency`, until its processes are gone?
+CREATE FUNCTION is_held(p_workflow uuid) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT 1 FROM tasks t WHERE t.workflow_id = p_workflow AND coalesce(t.held, false) AND NOT t.is_hook)
 $$;
 
 -- Cancels unfinished workflows whose locks the caller holds.
@@ -668,9 +759,10 @@ BEGIN
     RETURN QUERY
     WITH over AS (
         UPDATE workflows w SET status = 'canceled', reason = p_reason, queued = false, finished = v_now, updated = v_now,
-                               deadline = NULL, limited = NULL
+                               deadline = NULL,
+                               limited = CASE WHEN w.limited IS NOT NULL AND is_held(w.id) THEN w.limited END
          WHERE w.id = ANY (p_ids) AND w.status IN ('pending', 'progress')
-        RETURNING w.id, w.definition_id, w.project, w.name
+        RETURNING w.id, w.definition_id, w.project, w.name, w.limited
     ), gone AS (
         UPDATE tasks t SET status = 'canceled', reason = p_reason, due = NULL, finished = v_now, updated = v_now
           FROM over o
@@ -686,7 +778,8 @@ BEGIN
     UNION ALL
     SELECT a.*
       FROM (SELECT DISTINCT o.project, o.name
-              FROM over o JOIN definitions d ON d.id = o.definition_id AND d.concurrency IS NOT NULL) r
+              FROM over o JOIN definitions d ON d.id = o.definition_id AND d.concurrency IS NOT NULL
+             WHERE o.limited IS NULL) r
      CROSS JOIN LATERAL say('room', project => r.project, name => r.name) AS a;
 END $$;
 
@@ -802,7 +895,8 @@ BEGIN
     )
     SELECT array_agg(DISTINCT l.fullname), array_agg(o.id) FILTER (WHERE o.id IS NOT NULL) INTO v_names, v_old
       FROM limited l
-      LEFT JOIN LATERAL (SELECT u.id FROM (SELECT w.id FROM workflows w WHERE w.limited = l.fullname OFFSET 0) u
+      LEFT JOIN LATERAL (SELECT u.id FROM (SELECT w.id FROM workflows w
+                                             WHERE w.limited = l.fullname AND w.finished IS NULL OFFSET 0) u
                           WHERE l.replace ORDER BY u.id DESC OFFSET l.concurrency) o ON true;
     IF v_old IS NOT NULL THEN
         PERFORM lock_workflows(v_old);
@@ -826,7 +920,8 @@ DECLARE
     v_refused integer[] := '{}';
     v_ids uuid[] := p_ids;
 BEGIN
-    SELECT n.queues, n.max_input INTO v_queues, v_max_input FROM nodes n WHERE n.id = p_node AND n.state = 'active';
+    SELECT CASE WHEN n.state = 'active' THEN n.queues END, n.max_input INTO v_queues, v_max_input
+      FROM nodes n WHERE n.id = p_node;
     v_limited := EXISTS (SELECT 1 FROM definitions d WHERE d.id = ANY (p_definitions) AND d.concurrency IS NOT NULL);
     IF v_limited THEN
         v_refused := refuse_overlap(p_definitions);
@@ -876,7 +971,7 @@ BEGIN
     END IF;
     -- The engine ignores a claimed task that it holds already, so rows that stand in both answers do no harm.
     IF p_repeat THEN
-        RETURN QUERY SELECT b.* FROM claimed_before(p_batch, p_node, coalesce(v_max_input, 0)) b;
+        RETURN QUERY SELECT b.* FROM claimed_before(p_batch, p_node, v_max_input) b;
     END IF;
 END $$;
 
@@ -906,7 +1001,8 @@ DECLARE
     v_nth integer;
     v_written bigint;
 BEGIN
-    SELECT n.queues, n.max_input INTO v_queues, v_max_input FROM nodes n WHERE n.id = p_node AND n.state = 'active';
+    SELECT CASE WHEN n.state = 'active' THEN n.queues END, n.max_input INTO v_queues, v_max_input
+      FROM nodes n WHERE n.id = p_node;
     v_limited := lock_admissions(p_definitions) IS NOT NULL;
     PERFORM 1 FROM schedules s WHERE s.id = ANY (p_schedules) ORDER BY s.id FOR UPDATE;
     v_now := clock_timestamp();
@@ -985,7 +1081,7 @@ BEGIN
               FROM unnest(p_schedules) WITH ORDINALITY AS u (id, place)
               JOIN schedules s ON s.id = u.id) r;
     IF p_repeat THEN
-        RETURN QUERY SELECT b.* FROM claimed_before(p_batch, p_node, coalesce(v_max_input, 0)) b;
+        RETURN QUERY SELECT b.* FROM claimed_before(p_batch, p_node, v_max_input) b;
     END IF;
 END $$;
 
@@ -1002,17 +1098,19 @@ BEGIN
         ON CONFLICT (id) DO UPDATE SET heartbeat = clock_timestamp();
 END $$;
 
--- A node says that it lives and which attempts it holds (also those whose end is on its way here). The answer lists
--- those that are no longer its own, to be stopped. What the tables say it holds, but it does not, goes back: `progress`
--- to `pending` without using up an attempt once it is older than ten seconds (its claim's answer was lost), `canceled` is
--- released. `p_state` is the state the node wants to be in. Answer `dead`: another daemon has declared this node dead; it
--- must stop everything and begin a new life. Answer `differs`: other daemons fire and launch from other files.
+-- A node says that it lives and which attempts it holds (also those whose end is on its way here): it knew that at
+-- `p_at`, and waited for the answers of the batches `p_under_way` then. The answer lists those that are no longer its own,
+-- to be stopped. What the tables say it holds, but it does not, goes back: `progress` to `pending` without using up an
+-- attempt (its claim's answer was lost), `canceled` is released. Only what was claimed ten seconds before `p_at` and by
+-- none of those batches: this call may have been long on its way. `p_state` is the state the node wants to be in. Answer
+-- `dead`: another daemon has declared this node dead; it must stop everything and begin a new life. Answer `differs`:
+-- other daemons fire and launch from other files.
 -- Locks: the workflows of what goes back, by id, then its claims by batch, then the node.
-CREATE FUNCTION heartbeat(p_node uuid, p_state text, p_digest text,
+CREATE FUNCTION heartbeat(p_node uuid, p_state text, p_digest text, p_at timestamptz, p_under_way uuid[],
                           p_workflows uuid[], p_positions integer[], p_attempts integer[]) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_now timestamptz;
+    v_now timestamptz := clock_timestamp();
     v_workflows uuid[];
     v_positions integer[];
     v_attempts integer[];
@@ -1021,7 +1119,7 @@ DECLARE
 BEGIN
     SELECT array_agg(h.workflow_id), array_agg(h.position), array_agg(h.attempt) INTO v_workflows, v_positions, v_attempts
       FROM held_tasks h
-     WHERE h.node_id = p_node AND h.started < clock_timestamp() - interval '10 seconds'
+     WHERE h.node_id = p_node AND h.started < least(p_at, v_now) - interval '10 seconds' AND NOT h.batch = ANY (p_under_way)
        AND (h.workflow_id, h.position, h.attempt) NOT IN (SELECT * FROM unnest(p_workflows, p_positions, p_attempts));
     IF v_workflows IS NOT NULL THEN
         PERFORM lock_workflows(v_workflows);
@@ -1064,13 +1162,16 @@ BEGIN
 END $$;
 
 -- Declares the other nodes dead whose heartbeat is older than the lease, and ends what dead and stopped nodes still hold
--- as failed attempts (`node_lost`), tried again if attempts remain.
+-- as failed attempts (`node_lost`), tried again if attempts remain: about a thousand in a call; the answer `more` says that
+-- there are others.
 -- Locks: the workflows of those attempts, by id, then their claims by batch, then the nodes.
 CREATE FUNCTION reap(p_node uuid, p_lease interval) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
     v_nodes uuid[];
-    v_locked uuid[];
+    v_claims uuid[];
+    v_more boolean;
+    v_definitions bigint[];
     v_workflows uuid[];
     v_positions integer[];
     v_attempts integer[];
@@ -1083,9 +1184,11 @@ BEGIN
     IF v_nodes IS NULL THEN
         RETURN;
     END IF;
-    SELECT array_agg(DISTINCT h.workflow_id) INTO v_locked FROM held_tasks h WHERE h.node_id = ANY (v_nodes);
-    PERFORM lock_workflows(v_locked);
-    PERFORM 1 FROM claims c WHERE c.node_id = ANY (v_nodes) ORDER BY c.batch FOR UPDATE;
+    SELECT array_agg(c.batch) FILTER (WHERE c.before < 1000), bool_or(c.before >= 1000) INTO v_claims, v_more
+      FROM (SELECT c.batch, sum(c.held) OVER (ORDER BY c.batch) - c.held AS before
+              FROM claims c WHERE c.node_id = ANY (v_nodes)) c;
+    PERFORM lock_workflows(array_agg(h.workflow_id)) FROM held_tasks h WHERE h.batch = ANY (v_claims);
+    PERFORM 1 FROM claims c WHERE c.batch = ANY (v_claims) ORDER BY c.batch FOR UPDATE;
     -- A node that renewed its row while this waited lives on.
     PERFORM 1 FROM nodes n WHERE n.id = ANY (v_nodes) ORDER BY n.id FOR UPDATE;
     RETURN QUERY
@@ -1096,16 +1199,21 @@ BEGIN
     )
     SELECT a.* FROM dead CROSS JOIN LATERAL say('dead', node_id => dead.id) AS a;
 
+    -- A batch that was sent again meanwhile may hold more: those are locked below.
     SELECT array_agg(h.workflow_id), array_agg(h.position), array_agg(h.attempt), array_agg(h.node_id)
       INTO v_workflows, v_positions, v_attempts, v_owners
       FROM held_tasks h
       JOIN nodes n ON n.id = h.node_id AND n.state IN ('stopped', 'dead')
-     WHERE h.node_id = ANY (v_nodes) AND h.workflow_id = ANY (v_locked);
+     WHERE h.batch = ANY (v_claims);
+    IF v_more THEN
+        RETURN NEXT say('more');
+    END IF;
     IF v_workflows IS NULL THEN
         RETURN;
     END IF;
+    v_definitions := lock_workflows(v_workflows);
     RETURN QUERY
-    SELECT s.* FROM settle(NULL, NULL, 0, NULL, 0, v_workflows, lock_workflows(v_workflows), v_positions, v_attempts, v_owners,
+    SELECT s.* FROM settle(NULL, NULL, 0, NULL, 0, v_workflows, v_definitions, v_positions, v_attempts, v_owners,
                            array_fill(false, ARRAY [cardinality(v_workflows)]),
                            array_fill(true, ARRAY [cardinality(v_workflows)]),
                            array_fill('{"exception":"the node that ran it was lost","traceback":""}'::json,

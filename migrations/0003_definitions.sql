@@ -33,15 +33,16 @@ BEGIN
     )
     INSERT INTO definition_tasks (definition_id, position, role, key, queue, previous, next, waiting, action, retry_limit,
                                   retry_interval, retry_backoff, retry_max_interval)
-    SELECT a.id, (t.place - 1)::integer, t.body ->> 'role', t.body ->> 'key', t.body ->> 'queue', p.list, n.list,
-           cardinality(p.list), NULLIF((t.body -> 'action')::text, 'null')::json,
-           (t.body ->> 'retry_limit')::integer, (t.body ->> 'retry_interval')::double precision,
-           (t.body ->> 'retry_backoff')::double precision, (t.body ->> 'retry_max_interval')::double precision
+    SELECT a.id, (t.place - 1)::integer, t.role, t.key, t.queue, t.previous, t.next, cardinality(t.previous),
+           t.action, t.retry_limit, t.retry_interval, t.retry_backoff, t.retry_max_interval
       FROM added a
       JOIN loaded l ON l.digest = a.digest
-     CROSS JOIN LATERAL json_array_elements(l.body -> 'tasks') WITH ORDINALITY AS t (body, place)
-     CROSS JOIN LATERAL (SELECT ARRAY (SELECT json_array_elements_text(t.body -> 'previous')::integer)) AS p (list)
-     CROSS JOIN LATERAL (SELECT ARRAY (SELECT json_array_elements_text(t.body -> 'next')::integer)) AS n (list);
+     CROSS JOIN LATERAL ROWS FROM (json_to_recordset(l.body -> 'tasks')
+                                   AS (role text, key text, queue text, previous integer[], next integer[], action json,
+                                       retry_limit integer, retry_interval double precision,
+                                       retry_backoff double precision, retry_max_interval double precision))
+                WITH ORDINALITY AS t (role, key, queue, previous, next, action, retry_limit, retry_interval,
+                                      retry_backoff, retry_max_interval, place);
 
     RETURN QUERY
     SELECT l.place, d.id FROM loaded l JOIN definitions d ON d.digest = l.digest ORDER BY l.place;

@@ -36,14 +36,16 @@ BEGIN
     v_now := clock_timestamp();
     RETURN QUERY
     WITH over AS (
-        UPDATE workflows w SET status = 'error', reason = 'timed_out', deadline = NULL, limited = NULL, finished = v_now, updated = v_now
+        UPDATE workflows w SET status = 'error', reason = 'timed_out', deadline = NULL, finished = v_now, updated = v_now,
+                               limited = CASE WHEN w.limited IS NOT NULL AND is_held(w.id) THEN w.limited END
          WHERE w.id = ANY (v_ids) AND w.status IN ('pending', 'progress') AND coalesce(w.deadline <= v_now, false)
-        RETURNING w.id, w.definition_id, w.project, w.name
+        RETURNING w.id, w.definition_id, w.project, w.name, w.limited
     ), stopped AS (
         UPDATE tasks t
            SET status = CASE WHEN t.status = 'progress' THEN 'error' ELSE 'canceled' END::status,
                result = CASE WHEN t.status = 'progress'
                              THEN '{"exception":"the workflow timed out","traceback":""}'::json END,
+               result_bytes = NULL,
                reason = 'timed_out', due = NULL, finished = v_now, updated = v_now
           FROM over o
          WHERE t.workflow_id = o.id AND t.status IN ('pending', 'progress') AND NOT t.is_hook
@@ -63,7 +65,8 @@ BEGIN
                             name => o.name) AS a
     UNION ALL
     SELECT a.* FROM (SELECT DISTINCT o.project, o.name
-                       FROM over o JOIN definitions d ON d.id = o.definition_id AND d.concurrency IS NOT NULL) r
+                       FROM over o JOIN definitions d ON d.id = o.definition_id AND d.concurrency IS NOT NULL
+                      WHERE o.limited IS NULL) r
      CROSS JOIN LATERAL say('room', project => r.project, name => r.name) AS a
     UNION ALL
     SELECT a.* FROM (SELECT count(*) AS count FROM hooked) h
@@ -73,7 +76,8 @@ END $$;
 -- A new instance of a workflow that ended without success, on the version that it ran on: what succeeded is taken over
 -- with its results, the rest is to run. Answers `missing`, `final` (as `success`: there is nothing to run again),
 -- `unfinished`, or `left`. Safe to repeat: `p_id` is made once.
--- Locks: the original.
+-- Locks: its admission where the definition has a limit, then workflows by id where one is replaced. The original is final,
+-- and not locked: what retention takes away meanwhile is `missing`.
 CREATE FUNCTION relaunch_failed(p_id uuid, p_original uuid, p_created timestamptz) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -93,7 +97,6 @@ BEGIN
         RETURN NEXT say('refused', p_original, reason => 'overlap', item => 1);
         RETURN;
     END IF;
-    SELECT * INTO v_original FROM workflows w WHERE w.id = p_original FOR UPDATE;
     IF v_original.status NOT IN ('error', 'canceled') THEN
         RETURN NEXT say('final', p_original, status => v_original.status::text);
         RETURN;
@@ -120,13 +123,13 @@ BEGIN
          WHERE old.status = 'success' GROUP BY n
     ), filled AS (
         INSERT INTO tasks AS t (workflow_id, position, status, waiting, attempt, queue, due, node_id, created, updated,
-                                started, finished, exit_status, result)
+                                started, finished, exit_status, result, result_bytes)
         SELECT p_id, d.position, CASE WHEN k.done THEN 'success' ELSE 'pending' END::status,
                d.waiting - coalesce(m.count, 0), CASE WHEN k.done THEN o.attempt ELSE 0 END, d.queue,
                CASE WHEN NOT k.done AND NOT v_limited AND d.waiting = coalesce(m.count, 0) THEN v_now END,
                CASE WHEN k.done THEN o.node_id END, p_created, v_now, CASE WHEN k.done THEN o.started END,
                CASE WHEN k.done THEN o.finished END, CASE WHEN k.done THEN o.exit_status END,
-               CASE WHEN k.done THEN o.result END
+               CASE WHEN k.done THEN o.result END, CASE WHEN k.done THEN o.result_bytes END
           FROM definition_tasks d
           LEFT JOIN old o ON o.position = d.position
           LEFT JOIN met m ON m.position = d.position
@@ -135,7 +138,11 @@ BEGIN
         RETURNING t.due
     )
     SELECT count(f.due) INTO v_left FROM filled f;
-    IF v_limited THEN
+    IF NOT EXISTS (SELECT 1 FROM workflows w WHERE w.id = p_original) THEN
+        DELETE FROM tasks t WHERE t.workflow_id = p_id;
+        DELETE FROM workflows w WHERE w.id = p_id;
+        RETURN NEXT say('missing', p_original);
+    ELSIF v_limited THEN
         RETURN QUERY SELECT * FROM admit_new(ARRAY [v_original.definition_id]);
     ELSIF v_left > 0 THEN
         RETURN NEXT say('left', count => v_left);
@@ -144,12 +151,14 @@ END $$;
 
 -- --- clearing away ---------------------------------------------------------------------------------------------------
 
--- Removes finished instances beyond what their definitions keep, the oldest first, at most `p_limit` in a call, with
--- their tasks and attempts. One whose hook has not ended stays. Several daemons may call it at once. Answers how many.
+-- Removes finished instances beyond what their definitions keep, the oldest first, with their tasks, attempts and logs: at
+-- most `p_limit` rows in a call, but for the first instance. One whose hook has not ended stays. Several daemons may call
+-- it at once. Answers how many rows it has found to be removed, at least.
 CREATE FUNCTION clear_workflows(p_default integer, p_limit integer) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
     v_ids uuid[];
+    v_rows bigint;
 BEGIN
     WITH kept AS (
         SELECT DISTINCT ON (d.fullname) d.project, d.name, coalesce(d.retention, p_default) AS offset
@@ -160,17 +169,24 @@ BEGIN
                  WHERE w.project = k.project AND w.name = k.name AND w.finished IS NOT NULL
                  ORDER BY w.id DESC OFFSET k.offset LIMIT 1) AS id
           FROM kept k WHERE k.offset >= 0
+    ), found AS (
+        SELECT w.id
+          FROM oldest o
+         CROSS JOIN LATERAL (
+               SELECT c.id FROM workflows c
+                WHERE c.project = o.project AND c.name = o.name AND c.id <= o.id AND c.finished IS NOT NULL
+                  AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.workflow_id = c.id
+                                     AND (t.status IN ('pending', 'progress') OR coalesce(t.held, false)))
+                ORDER BY c.id LIMIT p_limit) w
+         LIMIT p_limit
+    ), weighed AS (
+        SELECT f.id, sum(r.rows) OVER (ORDER BY f.id) AS rows, row_number() OVER (ORDER BY f.id) AS place
+          FROM found f
+         CROSS JOIN LATERAL (SELECT 1 + (SELECT count(*) FROM tasks t WHERE t.workflow_id = f.id)
+                                    + (SELECT count(*) FROM task_logs l WHERE l.workflow_id = f.id) AS rows) r
     )
-    SELECT array_agg(v.id) INTO v_ids
-      FROM (SELECT w.id
-              FROM oldest o
-             CROSS JOIN LATERAL (
-                   SELECT c.id FROM workflows c
-                    WHERE c.project = o.project AND c.name = o.name AND c.id <= o.id AND c.finished IS NOT NULL
-                      AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.workflow_id = c.id
-                                         AND (t.status IN ('pending', 'progress') OR coalesce(t.held, false)))
-                    ORDER BY c.id LIMIT p_limit) w
-             LIMIT p_limit) v;
+    SELECT array_agg(w.id) FILTER (WHERE w.place = 1 OR w.rows <= p_limit), max(w.rows) INTO v_ids, v_rows
+      FROM weighed w;
     IF v_ids IS NULL THEN
         RETURN 0;
     END IF;
@@ -180,7 +196,7 @@ BEGIN
     DELETE FROM tasks t WHERE t.workflow_id = ANY (v_ids); -- before the logs: after this none is added
     DELETE FROM task_logs l WHERE l.workflow_id = ANY (v_ids);
     DELETE FROM workflows w WHERE w.id = ANY (v_ids);
-    RETURN coalesce(cardinality(v_ids), 0);
+    RETURN v_rows;
 END $$;
 
 -- Removes what else has had its time: fires older than `p_fires_age`, idempotency keys after a day, nodes that ended a
@@ -227,4 +243,33 @@ BEGIN
      WHERE d.id = old.id;
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_sum + v_count;
+END $$;
+
+-- --- the clock -------------------------------------------------------------------------------------------------------
+
+-- The database's clock was set back. What was due by the old one is due by the new one: ready tasks at once, further
+-- attempts after their delay, daemons that are gone after a lease, runs at the latest after their whole time limit. Fires
+-- wait: a cursor never moves back. Safe to repeat, by several daemons.
+-- Locks: the workflows of those tasks and runs, by id, then the nodes.
+CREATE FUNCTION set_clock_back() RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_ids uuid[];
+BEGIN
+    SELECT array_agg(f.id) INTO v_ids
+      FROM (SELECT t.workflow_id AS id FROM tasks t WHERE t.due > v_now AND t.updated > v_now
+            UNION
+            SELECT w.id FROM workflows w WHERE w.deadline > v_now
+            UNION
+            SELECT h.workflow_id FROM held_tasks h WHERE h.started > v_now) f;
+    PERFORM lock_workflows(v_ids);
+    UPDATE tasks t SET due = v_now + (t.due - t.updated), updated = v_now
+     WHERE t.workflow_id = ANY (v_ids) AND t.due > v_now AND t.updated > v_now;
+    UPDATE tasks t SET started = v_now
+     WHERE t.workflow_id = ANY (v_ids) AND t.held AND t.started > v_now;
+    UPDATE workflows w SET deadline = v_now + make_interval(secs => d.timeout)
+      FROM definitions d
+     WHERE w.id = ANY (v_ids) AND d.id = w.definition_id AND w.deadline > v_now + make_interval(secs => d.timeout);
+    UPDATE nodes n SET heartbeat = v_now WHERE n.heartbeat > v_now;
 END $$;

@@ -292,6 +292,9 @@ static void on_answer(void *context, const struct answer *answer)
     case ANSWER_DEAD:
         on_dead(engine, answer);
         break;
+    case ANSWER_MORE:
+        node_reap(engine);
+        break;
     default: /* what concerns one caller went to it */
         break;
     }

@@ -86,5 +86,7 @@ void node_start(struct engine *engine);
 /* The node was declared dead: everything stops, then it registers as a new one. */
 void node_is_dead(struct engine *engine);
 void node_beat(struct engine *engine);
+/* Ends what dead nodes hold. */
+void node_reap(struct engine *engine);
 /* The lease has not run out, by a clock that counts suspend. */
 bool node_lease_holds(const struct engine *engine);

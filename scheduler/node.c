@@ -139,6 +139,12 @@ static bool may_reap(const struct engine *engine)
     return since_us != 0 && clock_boot_us() - since_us > engine->options.lease_ms * 1000;
 }
 
+void node_reap(struct engine *engine)
+{
+    int64_t lease_ms = may_reap(engine) ? engine->options.lease_ms : NOBODY_MS;
+    store_reap(engine->options.store, lease_ms, NULL, NULL);
+}
+
 void node_beat(struct engine *engine)
 {
     if (engine->rebirth && engine->running == 0) {
@@ -159,7 +165,7 @@ void node_beat(struct engine *engine)
     store_measure_clock(engine->options.store);
     watch_clock(engine);
     if (may_reap(engine))
-        store_reap(engine->options.store, engine->options.lease_ms, NULL, NULL);
+        node_reap(engine);
 }
 
 void node_is_dead(struct engine *engine)

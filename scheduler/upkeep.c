@@ -7,11 +7,14 @@
 
 /* Time limits of runs are kept to within this. */
 #define EXPIRE_MS 1000
-/* Between looks for something to clear; and between batches while there is something. */
+/* Between looks for something to clear; and between batches while there is something, so that
+ * others have their turn. */
 #define CLEAR_MS 30000
-#define CLEAR_AGAIN_MS 200
-/* Rows of one batch: some milliseconds of work for the database. */
-#define CLEAR_LIMIT 500
+#define CLEAR_AGAIN_MS 20
+/* Rows of one batch: a tenth of a second of work for the database. A batch that was too much for
+ * it is followed by a smaller one. */
+#define CLEAR_MOST 5000
+#define CLEAR_LEAST 50
 
 struct upkeep {
     struct upkeep_options options;
@@ -19,7 +22,9 @@ struct upkeep {
     uv_timer_t clear;
     bool expiring;
     int clearing; /* calls under way */
+    int limit;    /* rows of the next batch */
     bool more;
+    bool failed;
     bool stopped;
     int handles_left;
     void (*on_closed)(void *context);
@@ -44,15 +49,24 @@ static void on_expire(uv_timer_t *timer)
 
 static void on_clear(uv_timer_t *timer);
 
+static int next_limit(const struct upkeep *upkeep)
+{
+    int limit = upkeep->failed ? upkeep->limit / 4 : upkeep->limit * 2;
+    return limit < CLEAR_LEAST ? CLEAR_LEAST : limit > CLEAR_MOST ? CLEAR_MOST : limit;
+}
+
 static void on_cleared(void *context, int64_t count)
 {
     struct upkeep *upkeep = context;
     upkeep->clearing--;
-    upkeep->more = upkeep->more || count >= CLEAR_LIMIT;
+    upkeep->more = upkeep->more || count >= upkeep->limit;
+    upkeep->failed = upkeep->failed || count < 0;
     if (count > 0)
         log_debug("cleared away what has had its time", log_int("rows", count));
-    if (upkeep->clearing == 0 && !upkeep->stopped)
-        uv_timer_start(&upkeep->clear, on_clear, upkeep->more ? CLEAR_AGAIN_MS : CLEAR_MS, 0);
+    if (upkeep->clearing > 0 || upkeep->stopped)
+        return;
+    upkeep->limit = next_limit(upkeep);
+    uv_timer_start(&upkeep->clear, on_clear, upkeep->more ? CLEAR_AGAIN_MS : CLEAR_MS, 0);
 }
 
 static void on_clear(uv_timer_t *timer)
@@ -64,11 +78,11 @@ static void on_clear(uv_timer_t *timer)
     int64_t *loaded = mem_new((size_t)count + 1, sizeof *loaded);
     for (int i = 0; i < count; i++)
         loaded[i] = entries[i].id;
-    upkeep->more = false;
+    upkeep->more = upkeep->failed = false;
     upkeep->clearing = 2;
-    store_clear_workflows(options->store, options->default_retention_offset, CLEAR_LIMIT,
+    store_clear_workflows(options->store, options->default_retention_offset, upkeep->limit,
                           on_cleared, upkeep);
-    store_clear_history(options->store, loaded, count, options->fires_retention_ms, CLEAR_LIMIT,
+    store_clear_history(options->store, loaded, count, options->fires_retention_ms, upkeep->limit,
                         on_cleared, upkeep);
     free(loaded);
 }
@@ -77,6 +91,7 @@ struct upkeep *upkeep_new(const struct upkeep_options *options)
 {
     struct upkeep *upkeep = mem_new(1, sizeof *upkeep);
     upkeep->options = *options;
+    upkeep->limit = CLEAR_MOST;
     uv_timer_init(options->loop, &upkeep->expire);
     uv_timer_init(options->loop, &upkeep->clear);
     upkeep->expire.data = upkeep->clear.data = upkeep;

@@ -39,6 +39,7 @@ static const char *const kind_words[] = {
     [ANSWER_LOST] = "lost",         [ANSWER_DEAD] = "dead",       [ANSWER_DRAINING] = "draining",
     [ANSWER_CANCELED] = "canceled", [ANSWER_FINAL] = "final",     [ANSWER_MISSING] = "missing",
     [ANSWER_FIRED] = "fired",       [ANSWER_CURSOR] = "cursor",   [ANSWER_DIFFERS] = "differs",
+    [ANSWER_MORE] = "more",
 };
 
 static enum answer_kind parse_kind(const char *word)

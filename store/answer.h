@@ -28,6 +28,7 @@ enum answer_kind {
     ANSWER_MISSING,
     ANSWER_FIRED,  /* fire item `item` of schedule `count` at `at_us`: `reason` is its outcome */
     ANSWER_CURSOR, /* schedule `count` stands at `at_us` */
+    ANSWER_MORE,   /* attempts of dead nodes are left for another call of reap */
 };
 
 /* Text and spans are valid until the reply's callback returns. Which fields mean something depends

@@ -26,6 +26,7 @@ struct lane {
     struct pg_link *link;
     struct part parts[MAX_PARTS];
     int count;
+    struct id batch; /* of the part on top */
 };
 
 struct batcher {
@@ -46,10 +47,11 @@ static void send_top(struct lane *lane)
 {
     struct batcher *batcher = lane->batcher;
     const struct part *top = &lane->parts[lane->count - 1];
-    struct id batch = id_random();
 
+    lane->batch = id_random();
     pg_params_clear(&batcher->params);
-    batcher->options.build(batcher->options.context, top->items, top->n, &batcher->params, &batch);
+    batcher->options.build(batcher->options.context, top->items, top->n, &batcher->params,
+                           &lane->batch);
     batcher->options.send(lane->link, &batcher->options.call, &batcher->params, on_reply, lane);
 }
 
@@ -212,6 +214,11 @@ int batcher_waiting(const struct batcher *batcher)
 int batcher_open_items(const struct batcher *batcher)
 {
     return batcher->waiting + batcher->under_way;
+}
+
+const struct id *batcher_under_way(const struct batcher *batcher, int lane)
+{
+    return batcher->lanes[lane].count > 0 ? &batcher->lanes[lane].batch : NULL;
 }
 
 struct batch_item *batcher_stop(struct batcher *batcher)

@@ -84,14 +84,20 @@ const struct pg_statement statements[STATEMENT_COUNT] = {
     [STATEMENT_HEARTBEAT] =
         {
             .name = "heartbeat",
-            .sql = "SELECT * FROM heartbeat($1, $2, $3, $4, $5, $6)",
-            .types = {PG_ID, PG_TEXT, PG_TEXT, PG_ID_ARRAY, PG_INT4_ARRAY, PG_INT4_ARRAY},
+            .sql = "SELECT * FROM heartbeat($1, $2, $3, $4, $5, $6, $7, $8)",
+            .types = {PG_ID, PG_TEXT, PG_TEXT, PG_TIME, PG_ID_ARRAY, PG_ID_ARRAY, PG_INT4_ARRAY,
+                      PG_INT4_ARRAY},
         },
     [STATEMENT_REAP] =
         {
             .name = "reap",
             .sql = "SELECT * FROM reap($1, make_interval(secs => $2::double precision / 1000))",
             .types = {PG_ID, PG_INT8},
+        },
+    [STATEMENT_SET_CLOCK_BACK] =
+        {
+            .name = "set_clock_back",
+            .sql = "SELECT set_clock_back()",
         },
     [STATEMENT_REGISTER_NODE] =
         {

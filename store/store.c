@@ -187,13 +187,27 @@ struct clock_call {
 
 /* A measurement whose round trip was slow says nothing. */
 #define CLOCK_MAX_TRIP_US 100000
+/* More than a measurement can be wrong. */
+#define CLOCK_SET_BACK_US US_PER_SECOND
+
+static void set_epoch(struct store *store, int64_t epoch_us)
+{
+    int64_t back_us = store->epoch_us - epoch_us;
+    store->epoch_us = epoch_us;
+    if (back_us < CLOCK_SET_BACK_US)
+        return;
+    log_warning("the database's clock was set back; what was due by the old one is due by the new",
+                log_int("ms", back_us / 1000));
+    store_call(store, store->engine, STATEMENT_SET_CLOCK_BACK, PG_REPEATABLE | PG_WAIT, NULL, NULL,
+               NULL);
+}
 
 static void on_clock(void *context, const struct pg_rows *rows, const struct pg_failure *failure)
 {
     struct clock_call *call = context;
     int64_t trip_us = clock_boot_us() - call->sent_us;
     if (failure == NULL && trip_us < CLOCK_MAX_TRIP_US)
-        call->store->epoch_us = pg_rows_time(rows, 0, 0) - (call->sent_us + trip_us / 2);
+        set_epoch(call->store, pg_rows_time(rows, 0, 0) - (call->sent_us + trip_us / 2));
     free(call);
 }
 
@@ -234,6 +248,7 @@ struct done_call {
     void *context;
     int reserved;
     bool answers;
+    bool claims; /* it is the claim under way */
     answer_cb each; /* gets what concerns the caller; may be NULL */
 };
 
@@ -252,6 +267,8 @@ static void on_done_reply(void *context, const struct pg_rows *rows,
                           const struct pg_failure *failure)
 {
     struct done_call *call = context;
+    if (call->claims)
+        call->store->claiming = (struct id){0};
     store_release(call->store, &call->reserved);
     if (rows != NULL && call->answers)
         answer_each(rows, on_done_answer, call);
@@ -291,13 +308,14 @@ static void send_answers(struct store *store, struct pg_link *link, enum stateme
 void store_claim(struct store *store, int slots, store_done_cb on_done, void *context)
 {
     struct pg_params params = {0};
-    struct id batch = id_random();
-    pg_params_id(&params, &batch);
+    store->claiming = id_random();
+    pg_params_id(&params, &store->claiming);
     pg_params_id(&params, &store->node);
     pg_params_int4(&params, slots);
     pg_params_bool(&params, false);
     send_answers(store, store->claim, STATEMENT_CLAIM, &params,
-                 &(struct done_call){.on_done = on_done, .context = context, .reserved = slots});
+                 &(struct done_call){
+                     .on_done = on_done, .context = context, .reserved = slots, .claims = true});
 }
 
 void store_cancel(struct store *store, const struct id *workflow, const char *reason,
@@ -370,6 +388,21 @@ void store_register_node(struct store *store, const struct store_node *node, sto
                on_done, context);
 }
 
+/* Whose answers, and what they claimed, are not known yet. */
+static void add_batches_under_way(const struct store *store, struct pg_params *params)
+{
+    const struct batcher *const batchers[] = {store->launches, store->finishes, store->fires};
+    pg_params_array_begin(params, PG_ID);
+    for (size_t i = 0; i < sizeof batchers / sizeof *batchers; i++) {
+        const struct id *batch = batcher_under_way(batchers[i], 0);
+        if (batch != NULL)
+            pg_params_id(params, batch);
+    }
+    if (!id_is_null(&store->claiming))
+        pg_params_id(params, &store->claiming);
+    pg_params_array_end(params);
+}
+
 void store_heartbeat(struct store *store, const char *state, const char *digest,
                      const struct store_held *held, int count, store_done_cb on_done, void *context)
 {
@@ -378,6 +411,8 @@ void store_heartbeat(struct store *store, const char *state, const char *digest,
     pg_params_id(&params, &store->node);
     pg_params_text(&params, state);
     pg_params_text(&params, digest);
+    pg_params_time(&params, store_now_us(store));
+    add_batches_under_way(store, &params);
     pg_params_array_begin(&params, PG_ID);
     for (int i = 0; i < count; i++)
         pg_params_id(&params, &held[i].workflow);

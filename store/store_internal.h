@@ -23,6 +23,7 @@ struct store {
     struct spool *spool;      /* those and all others that are not committed */
     struct replay *replay;    /* before this daemon is a node; else NULL */
     struct id node;
+    struct id claiming; /* the batch of the claim under way, or null */
     int64_t epoch_us; /* database time at which clock_boot_us() was 0: our wall clock may be set */
     struct id_maker id_maker;
     int reserved_launches; /* slots reserved by the batch under way */
