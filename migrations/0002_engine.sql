@@ -954,6 +954,9 @@ BEGIN
                             WHERE k.principal = p_principals[i.place] AND k.key = p_keys[i.place]
                               AND k.workflow_id <> i.id);
     END IF;
+    IF p_repeat THEN
+        RETURN QUERY SELECT b.* FROM claimed_before(p_batch, p_node, v_max_input) b;
+    END IF;
     RETURN QUERY
     SELECT r.* FROM (
         SELECT array_agg(i.id) AS ids, array_agg(i.definition) AS definitions, array_agg(i.created) AS created,
@@ -968,10 +971,6 @@ BEGIN
                                          n.relaunched, n.scheduled, n.queued) r;
     IF v_limited THEN
         RETURN QUERY SELECT * FROM admit_new(p_definitions);
-    END IF;
-    -- The engine ignores a claimed task that it holds already, so rows that stand in both answers do no harm.
-    IF p_repeat THEN
-        RETURN QUERY SELECT b.* FROM claimed_before(p_batch, p_node, v_max_input) b;
     END IF;
 END $$;
 
@@ -1051,6 +1050,9 @@ BEGIN
       FROM unnest(p_schedules, p_seen, p_cursors) AS u (id, seen, cursor)
      WHERE s.id = u.id AND s.cursor = u.seen AND u.cursor <= v_now;
 
+    IF p_repeat THEN
+        RETURN QUERY SELECT b.* FROM claimed_before(p_batch, p_node, v_max_input) b;
+    END IF;
     RETURN QUERY
     SELECT r.* FROM (
         SELECT array_agg(i.id) AS ids, array_agg(d.id) AS definitions, array_agg(i.created) AS created,
@@ -1080,9 +1082,6 @@ BEGIN
       FROM (SELECT say('cursor', item => u.place::integer, count => s.id, at => s.cursor) AS a
               FROM unnest(p_schedules) WITH ORDINALITY AS u (id, place)
               JOIN schedules s ON s.id = u.id) r;
-    IF p_repeat THEN
-        RETURN QUERY SELECT b.* FROM claimed_before(p_batch, p_node, v_max_input) b;
-    END IF;
 END $$;
 
 -- A daemon begins its life. Nodes that had the same state directory are dead: this daemon holds its lock.

@@ -273,3 +273,48 @@ BEGIN
      WHERE w.id = ANY (v_ids) AND d.id = w.definition_id AND w.deadline > v_now + make_interval(secs => d.timeout);
     UPDATE nodes n SET heartbeat = v_now WHERE n.heartbeat > v_now;
 END $$;
+
+-- --- what must be empty ----------------------------------------------------------------------------------------------
+
+-- What nobody will ever move: unfinished, and without a task before it, a due time, a daemon that holds it and lives or will
+-- be declared dead, or an instance ahead of it under `concurrency`. Reads all unfinished instances: for people and tests.
+CREATE VIEW stuck AS
+SELECT w.id AS workflow_id, NULL::integer AS "position", 'all of its tasks are final' AS why
+  FROM workflows w
+ WHERE w.finished IS NULL
+   AND NOT EXISTS (SELECT FROM tasks t WHERE t.workflow_id = w.id AND t.finished IS NULL AND NOT t.is_hook)
+UNION ALL
+SELECT w.id, NULL, 'queued, and its concurrency has room'
+  FROM workflows w
+ WHERE w.queued AND w.updated < clock_timestamp() - interval '10 seconds'
+   AND (SELECT count(*) FROM workflows o WHERE o.limited = w.limited AND NOT o.queued)
+       < (SELECT coalesce(d.concurrency, 2147483647) FROM definitions d
+           WHERE d.fullname = w.limited ORDER BY d.id DESC LIMIT 1)
+UNION ALL
+SELECT t.workflow_id, t.position, 'ready, and not due'
+  FROM tasks t
+  JOIN workflows w ON w.id = t.workflow_id
+ WHERE t.status = 'pending' AND t.waiting = 0 AND t.due IS NULL AND NOT w.queued
+UNION ALL
+SELECT t.workflow_id, t.position, 'waits for a task that is no more'
+  FROM tasks t
+  JOIN workflows w ON w.id = t.workflow_id
+  JOIN definition_tasks d ON d.definition_id = w.definition_id AND d.position = t.position
+ WHERE t.status = 'pending' AND t.waiting > 0
+   AND NOT EXISTS (SELECT FROM tasks p WHERE p.workflow_id = t.workflow_id AND p.position = ANY (d.previous)
+                      AND p.finished IS NULL)
+UNION ALL
+SELECT t.workflow_id, t.position, 'running, and held by nobody'
+  FROM tasks t
+  LEFT JOIN nodes n ON n.id = t.node_id
+ WHERE t.status = 'progress'
+   AND (n.id IS NULL OR NOT coalesce(t.held, false) OR NOT EXISTS (SELECT FROM claims c WHERE c.batch = t.claim)
+        OR n.state IN ('stopped', 'dead') AND n.heartbeat < clock_timestamp() - interval '2 minutes');
+
+-- Tasks that are ready in queues that no living daemon serves.
+CREATE VIEW unserved AS
+SELECT t.queue, count(*) AS tasks, min(t.due) AS since
+  FROM tasks t
+ WHERE t.due <= clock_timestamp()
+   AND NOT EXISTS (SELECT FROM nodes n WHERE n.state = 'active' AND (n.queues = '{*}' OR t.queue = ANY (n.queues)))
+ GROUP BY t.queue;

@@ -221,6 +221,33 @@ def test_clock_that_was_set_back(node, database):
     assert database.value("SELECT bool_and(heartbeat <= now()) FROM nodes")
 
 
+@pytest.mark.parametrize("damage, why", [
+    ("UPDATE tasks SET due = NULL WHERE position = 0", "ready, and not due"),
+    ("UPDATE tasks SET status = 'success', finished = now(), due = NULL WHERE position = 0", "waits for a task"),
+    ("UPDATE tasks SET status = 'success', finished = now(), due = NULL", "all of its tasks are final"),
+    ("UPDATE tasks SET status = 'progress', due = NULL WHERE position = 0", "running, and held by nobody"),
+    ("UPDATE workflows SET queued = true, limited = 'test.TWO', updated = now() - interval '1 h'", "queued, and"),
+])
+def test_what_is_stuck_is_told(node, database, damage, why):
+    node = node(NOOP + "test.TWO: {tasks: [A, B], concurrency: {}}")
+    node.launch_one("test.TWO")
+    assert database.sql("SELECT * FROM stuck") == []
+    with database.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute(damage)
+        cursor.execute("SELECT why FROM stuck")
+        assert any(found.startswith(why) for (found,) in cursor.fetchall())
+        cursor.execute("ROLLBACK")
+
+
+def test_queues_that_nobody_serves_are_told(node, database):
+    node = node(NOOP + "test.ONE: {tasks: [A], queue: elsewhere}")
+    node.launch_one("test.ONE")
+    assert database.sql("SELECT queue, tasks FROM unserved") == []
+    database.sql("UPDATE nodes SET queues = '{here}'")
+    assert database.sql("SELECT queue, tasks FROM unserved") == [("elsewhere", 1)]
+
+
 # --- making room ---------------------------------------------------------------------------------
 
 
