@@ -258,17 +258,11 @@ static void go_on(struct run_log *log)
     DL_APPEND(log->writer->logs, log);
 }
 
-/* May the same go again, when it is the database's own trouble that has passed? */
-static bool is_passing(const struct pg_failure *failure)
-{
-    return failure->class == PG_AWAY || failure->class == PG_RETRY || failure->class == PG_RESOURCE;
-}
-
 static void on_appended(void *context, const struct pg_failure *failure)
 {
     struct log_writer *writer = context;
     struct batch *batch = &writer->batch;
-    bool again = failure != NULL && is_passing(failure);
+    bool again = failure != NULL && pg_failure_is_passing(failure);
     writer->under_way = false;
     if (failure != NULL && !again)
         log_error("logs were refused by the database and are lost",

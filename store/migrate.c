@@ -27,12 +27,11 @@ enum outcome { APPLIED, MISSING };
 
 static int fail(struct error *error, const struct pg_failure *failure)
 {
-    bool later =
-        failure->class == PG_AWAY || failure->class == PG_RETRY || failure->class == PG_RESOURCE;
     const char *hint = strcmp(failure->sqlstate, "42501") == 0
                            ? ": the user needs CREATE on the schema public of this database"
                            : "";
-    return error_set(error, later ? -EAGAIN : -EINVAL, "%s%s", failure->text, hint);
+    return error_set(error, pg_failure_is_passing(failure) ? -EAGAIN : -EINVAL, "%s%s",
+                     failure->text, hint);
 }
 
 static PGresult *query(struct pg_session *session, const char *sql, int count,

@@ -25,7 +25,7 @@ static const struct {
     {"40", PG_RETRY},    /* serialization failure, deadlock */
     {"53", PG_RESOURCE}, /* disk full, out of memory, too many connections */
     {"55P03", PG_RETRY}, /* lock timeout */
-    {"57014", PG_RETRY}, /* statement timeout, or somebody cancelled it */
+    {"57014", PG_SLOW},  /* statement timeout (or somebody cancelled it) */
     {"57P", PG_AWAY},    /* shutdown, crash, not yet accepting connections */
     {"58", PG_RESOURCE}, /* errors of the system around PostgreSQL: input/output */
 };
@@ -38,11 +38,17 @@ static enum pg_failure_class class_of(const char *sqlstate)
     return PG_BUG;
 }
 
+bool pg_failure_is_passing(const struct pg_failure *failure)
+{
+    return failure->class == PG_AWAY || failure->class == PG_RETRY ||
+           failure->class == PG_RESOURCE || failure->class == PG_SLOW;
+}
+
 const char *pg_failure_class_name(enum pg_failure_class class)
 {
     static const char *const names[] = {
         [PG_DATA] = "data", [PG_RETRY] = "retry", [PG_RESOURCE] = "resource",
-        [PG_AWAY] = "away", [PG_BUG] = "bug",
+        [PG_SLOW] = "slow", [PG_AWAY] = "away",   [PG_BUG] = "bug",
     };
     return names[class];
 }

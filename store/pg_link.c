@@ -27,6 +27,12 @@
 #define RETRY_MIN_US (20 * INT64_C(1000))
 #define DEFAULT_REPLY_TIMEOUT_MS 10000
 #define DEFAULT_PING_PERIOD_MS 5000
+/* The server cancels a statement at this part of the reply timeout: so the statement fails by
+ * itself, and the connection, with all that was sent on it, is only given up for a server that says
+ * nothing at all. */
+#define STATEMENT_PERCENT 70
+/* What took less than this part of the server's time-out was not cancelled by it. */
+#define SLOW_PERCENT 90
 
 struct pg_link {
     struct pg_link_options options;
@@ -38,6 +44,7 @@ struct pg_link {
     bool outage_told;
     struct pg_request *waiting;
     struct pg_request *in_flight;
+    int64_t oldest_us; /* since when the first of them has been the first */
     struct pg_link_stats stats;
     struct pg_failure failure; /* why the connection is broken */
     uv_timer_t alarm;
@@ -81,6 +88,11 @@ static int64_t jitter(int64_t delay_us)
 static int64_t earlier(int64_t a, int64_t b)
 {
     return a < b ? a : b;
+}
+
+static int64_t statement_timeout_us(const struct pg_link *link)
+{
+    return link->reply_timeout_us * STATEMENT_PERCENT / 100;
 }
 
 /* --- requests -------------------------------------------------------------------------------- */
@@ -147,6 +159,17 @@ static void break_link(struct pg_link *link)
     wake_now(link);
 }
 
+/* The server works on one request at a time, so the reply clock runs for the oldest only. */
+static void start_reply_clock(struct pg_link *link)
+{
+    struct pg_request *oldest = link->in_flight;
+    if (oldest == NULL)
+        return;
+    link->oldest_us = clock_mono_us();
+    oldest->due_us = earlier(link->oldest_us + link->reply_timeout_us, oldest->deadline_us);
+    wake_by(link, oldest->due_us);
+}
+
 /* In order; requests that wait for their next attempt are passed by. */
 static void transmit_waiting(struct pg_link *link)
 {
@@ -167,8 +190,11 @@ static void transmit_waiting(struct pg_link *link)
         DL_APPEND(link->in_flight, request);
         link->stats.in_flight++;
         link->stats.sent++;
-        request->due_us = earlier(now_us + link->reply_timeout_us, request->deadline_us);
-        wake_by(link, request->due_us);
+        request->due_us = request->deadline_us;
+        if (request == link->in_flight)
+            start_reply_clock(link);
+        else
+            wake_by(link, request->due_us);
     }
 }
 
@@ -279,7 +305,7 @@ static const struct pg_connection_events connection_events = {
 
 static void begin_connecting(struct pg_link *link)
 {
-    link->connection = pg_connection_open(&link->options, (int)(link->reply_timeout_us / 1000),
+    link->connection = pg_connection_open(&link->options, (int)(statement_timeout_us(link) / 1000),
                                           &connection_events, link);
 }
 
@@ -317,11 +343,21 @@ static void finish_request(struct pg_link *link)
     const struct pg_failure *failure = request->failure.class != 0 ? &request->failure : NULL;
 
     remove_in_flight(link, request);
+    start_reply_clock(link);
     link->stats.replies++;
     link->backoff_us = BACKOFF_MIN_US; /* this connection works */
     link->ping_us = clock_mono_us() + link->ping_period_us;
     if (!pg_request_repeats(request) || !postpone(link, request))
         pg_request_end(request, failure);
+}
+
+/* The code of a statement that took too long is also that of one which somebody cancelled by hand;
+ * that says nothing about the statement, and it is sent again. */
+static void judge_cancel(const struct pg_link *link, struct pg_failure *failure)
+{
+    int64_t took_us = clock_mono_us() - link->oldest_us;
+    if (failure->class == PG_SLOW && took_us < statement_timeout_us(link) * SLOW_PERCENT / 100)
+        failure->class = PG_RETRY;
 }
 
 /* False when the connection is of no use any more. */
@@ -334,6 +370,7 @@ static bool take_result(struct pg_link *link, PGresult *result)
         return true;
     }
     pg_request_take(request, result);
+    judge_cancel(link, &request->failure);
     if (request->failure.class != PG_AWAY)
         return true;
     lose(link, &request->failure, false);

@@ -6,6 +6,10 @@
  * reply is overdue, the link takes another connection, after 50 ms at first and at most 2 s later
  * on, for ever. An idle link asks `SELECT 1` now and then, so that it knows.
  *
+ * A reply is overdue when the request has been the oldest one under way for the reply timeout, or
+ * when its own deadline is over. The server cancels a statement sooner than that, which fails alone
+ * (PG_SLOW) and leaves the connection and its neighbours as they are.
+ *
  * Every request ends with exactly one call of its callback, never before pg_send has returned.
  */
 #pragma once
@@ -34,7 +38,7 @@ struct pg_link_options {
     const struct pg_statement *statements; /* outlives the link; may be NULL */
     int statement_count;
     const char *const *channels; /* to LISTEN on, NULL at the end; outlives the link; may be NULL */
-    int reply_timeout_ms;        /* a reply later than this replaces the connection; 0: 10 s */
+    int reply_timeout_ms;        /* an overdue reply replaces the connection; 0: 10 s */
     int ping_period_ms;          /* an idle link asks `SELECT 1` this often; 0: 5 s */
 
     /* The callbacks may be NULL. `ensure` runs in a worker thread before each attempt to connect,

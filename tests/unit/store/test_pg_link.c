@@ -479,6 +479,48 @@ START_TEST(an_overdue_query_is_cancelled)
 }
 END_TEST
 
+START_TEST(requests_behind_others_have_time)
+{
+    open_link_with(&(struct pg_link_options){.reply_timeout_ms = 1000});
+    UNTIL(ups == 1);
+    for (int i = 0; i < 4; i++)
+        send_number(CALL_SLEEP, 0, 400, &replies[i]);
+    UNTIL(reply_count == 4);
+    for (int i = 0; i < 4; i++)
+        ck_assert_msg(replies[i].failure.class == 0, "%d: %s", i, replies[i].failure.text);
+    ck_assert_int_eq(downs, 0);
+    close_link();
+}
+END_TEST
+
+START_TEST(a_slow_statement_fails_alone)
+{
+    open_link_with(&(struct pg_link_options){.reply_timeout_ms = 1000});
+    UNTIL(ups == 1);
+    send_number(CALL_SLEEP, PG_REPEATABLE | PG_WAIT, 60000, &replies[0]);
+    send_number(CALL_ECHO, 0, 1, &replies[1]);
+    UNTIL(reply_count == 2);
+    ck_assert_int_eq(replies[0].failure.class, PG_SLOW);
+    ck_assert_int_eq(replies[1].number, 1);
+    ck_assert_int_eq(downs, 0);
+    close_link();
+}
+END_TEST
+
+START_TEST(what_somebody_cancelled_is_sent_again)
+{
+    open_link_with(&(struct pg_link_options){.reply_timeout_ms = 10000});
+    UNTIL(ups == 1);
+    send_number(CALL_SLEEP, PG_REPEATABLE, 500, &replies[0]);
+    UNTIL(ask_server("SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity"
+                     " WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()"
+                     " AND state = 'active'") == 1);
+    UNTIL(reply_count == 1);
+    ck_assert_msg(replies[0].failure.class == 0, "%s", replies[0].failure.text);
+    close_link();
+}
+END_TEST
+
 START_TEST(a_link_hears_its_channels)
 {
     static const char *const channels[] = {"hint", NULL};
@@ -615,6 +657,9 @@ int main(void)
     tcase_add_test(tcase, an_idle_link_notices);
     tcase_add_test(tcase, a_frozen_server_does_not_keep_the_link_from_closing);
     tcase_add_test(tcase, an_overdue_query_is_cancelled);
+    tcase_add_test(tcase, requests_behind_others_have_time);
+    tcase_add_test(tcase, a_slow_statement_fails_alone);
+    tcase_add_test(tcase, what_somebody_cancelled_is_sent_again);
     tcase_add_test(tcase, a_link_hears_its_channels);
     tcase_add_test(tcase, a_server_that_refuses_is_told_once);
     tcase_add_test(tcase, close_fails_what_is_left);
