@@ -64,6 +64,10 @@ void api_failed(struct http_request *request, const struct pg_failure *failure)
     case PG_RESOURCE:
         reply_unavailable(request, RETRY_AFTER_S, "the database has no room: %s", failure->text);
         break;
+    case PG_SLOW:
+        reply_unavailable(request, RETRY_AFTER_S,
+                          "the database took longer than DIRECTOR_QUERY_TIMEOUT allows");
+        break;
     default:
         log_error("a request failed in the database", log_text("path", request->path),
                   log_text("sqlstate", failure->sqlstate), log_text("error", failure->text));

@@ -75,7 +75,8 @@ static const struct setting table[] = {
     {"DIRECTOR_AUTH_ENABLED", BOOL(auth_enabled), "false", AT_START,
      "Whether the API asks for a login."},
 
-    {"DIRECTOR_CONCURRENCY", INT(concurrency, 1, 100000), "", AT_START,
+    /* A heartbeat names all of them. */
+    {"DIRECTOR_CONCURRENCY", INT(concurrency, 1, 10000), "", AT_START,
      "How many tasks run at once. Empty: four for each core."},
     {"DIRECTOR_QUEUES", LIST(queues), "*", AT_START,
      "The queues whose tasks this daemon runs, with commas between; * is every queue."},
@@ -130,8 +131,9 @@ static const struct setting table[] = {
      "How long a client may read nothing of its reply before the connection is closed."},
 
     {"DIRECTOR_QUERY_TIMEOUT", DURATION(query_timeout_ms, 100, HOUR), "15s", AT_START,
-     "How long the database may take for a query. Then it is cancelled and the connection "
-     "replaced; what writes is sent once more."},
+     "How long the database may say nothing to a query. Then the connection is replaced; what "
+     "writes is sent once more. A query is cancelled after 70 % of it, and what was too much at "
+     "once is tried in smaller parts."},
     {"DIRECTOR_MAX_SPOOL", BYTES(max_spool, 0, 64 * GIB), "256MiB", AT_START,
      "The largest file of results that wait in the state directory while the database does not "
      "take them. More stay in memory only, and are lost with the daemon."},

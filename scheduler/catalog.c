@@ -142,6 +142,16 @@ static void give_up(struct catalog *catalog, const struct pg_failure *failure)
     finish(catalog, &error);
 }
 
+/* A database that is slow now takes them another time. */
+static bool is_slow(const struct catalog *catalog, const struct pg_failure *failure)
+{
+    if (failure == NULL || failure->class != PG_SLOW)
+        return false;
+    log_warning("the database is slow to take the definitions; trying again",
+                log_text("directory", catalog->options.directory));
+    return true;
+}
+
 /* --- rows ------------------------------------------------------------------------------------ */
 
 static const char *base_name(const char *name)
@@ -183,10 +193,14 @@ static void on_schedule_row(void *context, int place, int64_t id, int64_t anchor
     schedule->cursor_us = cursor_us;
 }
 
+static void register_schedules(struct catalog *catalog);
+
 static void on_schedules(void *context, const struct pg_failure *failure)
 {
     struct catalog *catalog = context;
-    if (failure != NULL)
+    if (is_slow(catalog, failure))
+        register_schedules(catalog);
+    else if (failure != NULL)
         give_up(catalog, failure);
     else
         remember_files(catalog);
@@ -213,10 +227,14 @@ static void on_definitions(void *context, const struct pg_failure *failure)
 {
     struct catalog *catalog = context;
     CRASH_POINT("definitions-registered");
-    if (failure != NULL)
-        give_up(catalog, failure);
-    else
+    if (is_slow(catalog, failure)) {
+        catalog->registered = catalog->chunk;
         register_definitions(catalog);
+    } else if (failure != NULL) {
+        give_up(catalog, failure);
+    } else {
+        register_definitions(catalog);
+    }
 }
 
 /* One call for as many definitions as fit; it comes back here for the next ones. */

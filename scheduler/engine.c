@@ -10,6 +10,9 @@
  * this: a claim for two tasks costs the database half as much as one for twenty. */
 #define GATHER_SLOTS 8
 #define GATHER_MS 2
+/* The most tasks that one call claims: with more it would come near to DIRECTOR_QUERY_TIMEOUT where
+ * the database is slow, and its answer carries the input of them all. */
+#define CALL_TASKS 1000
 /* After a claim that skipped workflows which another transaction held. */
 #define AGAIN_MS 10
 /* Hints to other daemons: at most ten a second, since NOTIFY takes a lock that the whole cluster
@@ -26,6 +29,11 @@ bool engine_accepts(const struct engine *engine)
 {
     return engine->started && !engine->stopping && !engine->draining && !engine->rebirth &&
            node_lease_holds(engine);
+}
+
+static int smaller(int a, int b)
+{
+    return a < b ? a : b;
 }
 
 static int free_slots(const struct engine *engine)
@@ -47,6 +55,12 @@ static void on_claimed(void *context, const struct pg_failure *failure)
     struct engine *engine = claim->engine;
     engine->claiming = false;
     engine->backlog = failure == NULL && engine->taken >= claim->slots;
+    if (failure == NULL) {
+        pace_faster(&engine->claim_pace);
+    } else if (failure->class == PG_SLOW) {
+        pace_slower(&engine->claim_pace, claim->slots);
+        engine->ready = true;
+    }
     free(claim);
     if (engine->ready || engine->backlog)
         engine_claim_soon(engine);
@@ -54,7 +68,7 @@ static void on_claimed(void *context, const struct pg_failure *failure)
 
 void engine_claim(struct engine *engine)
 {
-    int slots = free_slots(engine);
+    int slots = smaller(free_slots(engine), engine->claim_pace.now);
     if (engine->claiming || slots == 0 || !engine_accepts(engine) ||
         !(engine->ready || engine->backlog))
         return;
@@ -125,7 +139,7 @@ static int on_reserve(void *context, int own)
     struct engine *engine = context;
     if (engine->backlog || !engine_accepts(engine))
         return 0;
-    int slots = free_slots(engine);
+    int slots = smaller(free_slots(engine), CALL_TASKS - smaller(own, CALL_TASKS));
     engine->reserved += slots;
     return own + slots;
 }
@@ -306,6 +320,7 @@ struct engine *engine_new(const struct engine_options *options)
 {
     struct engine *engine = mem_new(1, sizeof *engine);
     engine->options = *options;
+    pace_init(&engine->claim_pace, CALL_TASKS);
     uv_timer_t *const timers[] = {&engine->poll, &engine->again,     &engine->later,
                                   &engine->hint, &engine->heartbeat, &engine->deadline};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {

@@ -4,6 +4,7 @@
 #include <uthash.h>
 
 #include "base/memory.h"
+#include "base/pace.h"
 #include "scheduler/action.h"
 #include "scheduler/engine.h"
 #include "scheduler/log_writer.h"
@@ -33,9 +34,10 @@ struct engine {
     int reserved; /* slots that calls under way may fill */
     int taken;    /* tasks claimed by the call that is answered just now */
     bool claiming;
-    bool backlog; /* the last claim came back full */
-    bool skipped; /* a claim left out workflows that were locked */
-    bool ready;   /* something was left unclaimed by another call */
+    struct pace claim_pace; /* tasks that one claim asks for */
+    bool backlog;           /* the last claim came back full */
+    bool skipped;           /* a claim left out workflows that were locked */
+    bool ready;             /* something was left unclaimed by another call */
     bool started;
     bool stopping;
     bool draining;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "base/pace.h"
 
 /* Fewer items to a batch cost more than their wait. */
 #define SMALLEST_PART 32
@@ -27,6 +28,7 @@ struct lane {
     struct part parts[MAX_PARTS];
     int count;
     struct id batch; /* of the part on top */
+    int slow; /* sendings of this batch that took too long */
 };
 
 struct batcher {
@@ -35,6 +37,7 @@ struct batcher {
     struct batch_item **last; /* where the next item is linked in */
     int waiting;
     int under_way;
+    struct pace pace; /* items that a batch may hold */
     bool stopped;
     bool holding; /* more items are about to be added */
     struct pg_params params;
@@ -59,10 +62,11 @@ static void send_top(struct lane *lane)
 static int room(const struct batcher *batcher)
 {
     const struct batcher_options *options = &batcher->options;
-    int part = options->parts > 0 ? batcher->waiting / options->parts : options->max_items;
+    int most = batcher->pace.now;
+    int part = options->parts > 0 ? batcher->waiting / options->parts : most;
     if (part < SMALLEST_PART)
         part = SMALLEST_PART;
-    return part < options->max_items ? part : options->max_items;
+    return part < most ? part : most;
 }
 
 /* Cuts the waiting list after as many items as one batch may hold, at least one. */
@@ -94,6 +98,7 @@ static void send_waiting(struct batcher *batcher)
         struct lane *lane = &batcher->lanes[i];
         if (lane->count > 0)
             continue;
+        lane->slow = 0;
         lane->parts[lane->count++] = take_part(batcher);
         send_top(lane);
     }
@@ -135,29 +140,64 @@ static void end_part(struct batcher *batcher, struct part part, const struct pg_
     batcher->options.done(batcher->options.context, part.items, part.n, rows);
 }
 
+static void note_pace(struct lane *lane, const struct pg_failure *failure)
+{
+    struct pace *pace = &lane->batcher->pace;
+    if (failure == NULL) {
+        pace_faster(pace);
+    } else if (failure->class == PG_SLOW) {
+        pace_slower(pace, lane->parts[lane->count - 1].n);
+        lane->slow++;
+    }
+}
+
+static bool is_out_of_patience(const struct lane *lane)
+{
+    int patience = lane->batcher->options.patience;
+    return patience > 0 && lane->slow >= patience;
+}
+
+/* Is it one item's fault, or that of their number? */
+static bool is_divisible(const struct lane *lane, const struct pg_failure *failure)
+{
+    return failure != NULL && lane->parts[lane->count - 1].n > 1 && !lane->batcher->stopped &&
+           (failure->class == PG_DATA || (failure->class == PG_SLOW && !is_out_of_patience(lane)));
+}
+
+/* The parts below the one that has just ended. */
+static void fail_rest(struct lane *lane, const struct pg_failure *failure)
+{
+    while (--lane->count > 0)
+        fail_part(lane->batcher, lane->parts[lane->count - 1], failure);
+}
+
+static void go_on(struct lane *lane, const struct pg_failure *failure)
+{
+    struct pg_failure stopped;
+    if (lane->batcher->stopped) {
+        pg_failure_set(&stopped, PG_AWAY, "the daemon is stopping");
+        fail_rest(lane, &stopped);
+    } else if (is_out_of_patience(lane)) {
+        fail_rest(lane, failure);
+    } else if (--lane->count > 0) {
+        send_top(lane);
+    }
+}
+
 /* The lane is busy until the callbacks have run, so that what they add goes with the next batch. */
 static void on_reply(void *context, const struct pg_rows *rows, const struct pg_failure *failure)
 {
     struct lane *lane = context;
     struct batcher *batcher = lane->batcher;
-    struct part *top = &lane->parts[lane->count - 1];
 
-    if (failure != NULL && failure->class == PG_DATA && top->n > 1 && !batcher->stopped) {
+    note_pace(lane, failure);
+    if (is_divisible(lane, failure)) {
         halve_top(lane);
         send_top(lane);
         return;
     }
-    end_part(batcher, *top, rows, failure);
-    if (batcher->stopped && lane->count > 1) {
-        struct pg_failure stopped;
-        pg_failure_set(&stopped, PG_AWAY, "the daemon is stopping");
-        while (--lane->count > 0)
-            fail_part(batcher, lane->parts[lane->count - 1], &stopped);
-        return;
-    }
-    lane->count--;
-    if (lane->count > 0)
-        send_top(lane);
+    end_part(batcher, lane->parts[lane->count - 1], rows, failure);
+    go_on(lane, failure);
     if (!batcher->stopped)
         send_waiting(batcher);
 }
@@ -172,6 +212,7 @@ struct batcher *batcher_new(const struct batcher_options *options)
     batcher->options.lanes = lanes;
     if (options->max_items <= 0)
         batcher->options.max_items = DEFAULT_MAX_ITEMS;
+    pace_init(&batcher->pace, batcher->options.max_items);
     if (options->max_bytes == 0)
         batcher->options.max_bytes = DEFAULT_MAX_BYTES;
     if (options->send == NULL)
@@ -204,6 +245,11 @@ void batcher_send(struct batcher *batcher)
     batcher->holding = false;
     if (!batcher->stopped)
         send_waiting(batcher);
+}
+
+bool batcher_is_slow(const struct batcher *batcher)
+{
+    return pace_is_slow(&batcher->pace);
 }
 
 int batcher_waiting(const struct batcher *batcher)

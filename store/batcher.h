@@ -3,12 +3,14 @@
  * If no batch is under way an item is sent at once; otherwise items gather until the reply comes,
  * and all that gathered go as the next batch. A batch that fails with PG_DATA is halved until the
  * bad item stands alone: that one gets the message, the others go through. Each sending of other
- * items has a batch id of its own, so a batch that the link repeats is known by it.
+ * items has a batch id of its own, so a batch that the link repeats is known by it. One that takes
+ * too long (PG_SLOW) is halved, too, and the next batches are smaller for a while.
  *
  * Callbacks never run before batcher_add has returned.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/id.h"
@@ -33,6 +35,9 @@ struct batcher_options {
     /* 0: a batch takes all that waits. Else, where many wait, only one part of so many: their
      * batches end one after the other, and half of the items long before the last. */
     int parts;
+    /* After so many sendings of a batch that took too long all that is left of it fails; 0: never.
+     */
+    int patience;
     /* pg_send, or what a test puts in its place; NULL: pg_send. */
     void (*send)(struct pg_link *link, const struct pg_call *call, struct pg_params *params,
                  pg_reply_cb on_reply, void *context);
@@ -54,6 +59,8 @@ void batcher_add(struct batcher *batcher, struct batch_item *item);
  * one turn of the loop. */
 void batcher_hold(struct batcher *batcher);
 void batcher_send(struct batcher *batcher);
+/* A batch took too long a while ago. */
+bool batcher_is_slow(const struct batcher *batcher);
 /* Items that are not under way yet; and all that have not ended. */
 int batcher_waiting(const struct batcher *batcher);
 int batcher_open_items(const struct batcher *batcher);

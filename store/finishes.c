@@ -41,7 +41,7 @@ static void build(void *context, const struct batch_item *items, int n, struct p
     struct store *store = context;
     pg_params_id(params, batch);
     pg_params_id(params, &store->node);
-    pg_params_int4(params, store_reserve(store, &store->reserved_finishes, n));
+    pg_params_int4(params, store_reserve(store, store->finishes, &store->reserved_finishes, n));
     pg_params_bool(params, false);
     build_columns(items, params);
 }
@@ -71,9 +71,24 @@ static void done(void *context, struct batch_item *items, int n, const struct pg
 static const char refused_text[] =
     "{\"exception\":\"the database refused the result\",\"traceback\":\"\"}";
 
+static void log_failed(const struct store_finish *finish, const struct pg_failure *failure)
+{
+    char id[ID_TEXT_SIZE];
+    struct id task = id_task(&finish->workflow, finish->position);
+    id_format(&task, id);
+    if (failure->class == PG_SLOW)
+        log_warning("the end of an attempt took longer than DIRECTOR_QUERY_TIMEOUT allows; it is "
+                    "sent again with the next heartbeat",
+                    log_text("task", id));
+    else
+        log_error("the end of an attempt was refused", log_text("task", id),
+                  log_text("error", failure->text), log_text("sqlstate", failure->sqlstate));
+}
+
 /* The attempt must not stay `progress` for ever. A result that the database refuses (only a bound
  * that it and the daemon see differently can bring that about) is replaced by the reason; anything
- * else is tried again later, unless it is of an earlier daemon: that one's attempts end as lost. */
+ * else is tried again later. Of an earlier daemon only what took too long is: its other attempts
+ * end as lost. */
 static void failed(void *context, struct batch_item *item, const struct pg_failure *failure)
 {
     struct store *store = context;
@@ -83,17 +98,15 @@ static void failed(void *context, struct batch_item *item, const struct pg_failu
         end(finish);
         return;
     }
-    char id[ID_TEXT_SIZE];
-    struct id task = id_task(&finish->workflow, finish->position);
-    id_format(&task, id);
-    log_error("the end of an attempt was refused", log_text("task", id),
-              log_text("error", failure->text), log_text("sqlstate", failure->sqlstate));
+    log_failed(finish, failure);
     if (failure->class == PG_DATA && finish->result.text != refused_text) {
         finish->success = false;
         finish->retryable = false;
         finish->reason = "bad_result";
         finish->result = (struct json_span){refused_text, sizeof refused_text - 1};
         store_finish_again(store, finish);
+    } else if (store->replay != NULL && failure->class == PG_SLOW) {
+        store_finish_again(store, finish); /* there is no heartbeat yet */
     } else if (store->replay != NULL) {
         replay_refuse(store, finish);
     } else {

@@ -53,7 +53,7 @@ static void build(void *context, const struct batch_item *items, int n, struct p
     (void)n;
     pg_params_id(params, batch);
     pg_params_id(params, &store->node);
-    pg_params_int4(params, store_reserve(store, &store->reserved_fires, 0));
+    pg_params_int4(params, store_reserve(store, store->fires, &store->reserved_fires, 0));
     pg_params_bool(params, false);
     build_schedules(items, params);
     build_fires(items, params);
@@ -132,6 +132,7 @@ struct batcher *store_fires_new(struct store *store, const struct store_options 
                  .deadline_ms = store->write_deadline_ms},
         .max_items = options->max_batch,
         .parts = PARTS,
+        .patience = STORE_PATIENCE,
         .build = build,
         .done = done,
         .failed = failed,

@@ -22,7 +22,7 @@ static void build(void *context, const struct batch_item *items, int n, struct p
     (void)n;
     pg_params_id(params, batch);
     pg_params_id(params, &store->node);
-    pg_params_int4(params, store_reserve(store, &store->reserved_launches, 0));
+    pg_params_int4(params, store_reserve(store, store->launches, &store->reserved_launches, 0));
     pg_params_bool(params, false);
     EACH_LAUNCH(PG_ID, pg_params_id(params, &launch->id));
     EACH_LAUNCH(PG_INT8, pg_params_int8(params, launch->definition));
@@ -95,6 +95,7 @@ struct batcher *store_launches_new(struct store *store, const struct store_optio
                  .flags = PG_REPEATABLE,
                  .deadline_ms = store->write_deadline_ms},
         .max_items = options->max_batch,
+        .patience = STORE_PATIENCE,
         .build = build,
         .done = done,
         .failed = failed,

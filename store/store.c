@@ -234,9 +234,11 @@ void store_release(struct store *store, int *reserved)
         store->events.release(store->events.context, count);
 }
 
-int store_reserve(struct store *store, int *reserved, int own)
+int store_reserve(struct store *store, const struct batcher *batcher, int *reserved, int own)
 {
     store_release(store, reserved);
+    if (batcher_is_slow(batcher))
+        return 0;
     int slots = store->events.reserve(store->events.context, own);
     *reserved = slots > own ? slots - own : 0;
     return slots;

@@ -36,8 +36,11 @@ struct store {
 /* Hands an answer to the engine. */
 void store_answer(void *context, const struct answer *answer);
 /* Reserves slots for a batch that is about to be sent; gives back those of its predecessor first.
+ * While batches take too long they have none: what becomes ready is for claims. */
+int store_reserve(struct store *store, const struct batcher *batcher, int *reserved, int own);
+/* After so many statements that took too long, together about the write deadline, a caller is told.
  */
-int store_reserve(struct store *store, int *reserved, int own);
+#define STORE_PATIENCE 3
 void store_release(struct store *store, int *reserved);
 
 struct batcher *store_launches_new(struct store *store, const struct store_options *options);

@@ -304,6 +304,48 @@ def test_slow_daemon_is_not_declared_dead(rig, database):
     assert database.sql("SELECT state FROM nodes") == [("active",), ("active",)]
 
 
+# --- the database is slow ------------------------------------------------------------------------
+
+
+def slow_down(database, name, seconds, table, event, condition):
+    """Each row of the table that fits takes the time."""
+    database.sql(f"""CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS
+                     $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END $$""")
+    database.sql(f"""CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH ROW
+                     WHEN ({condition}) EXECUTE FUNCTION {name}()""")
+
+
+def test_what_takes_too_long_goes_in_parts(make, database):
+    """Forty claims, and forty ends, are more than one statement may do in its time; the connection stays."""
+    tasks = ", ".join("A" for _ in range(40))
+    daemon = make("tasks: {A: {noop: true}}\ntest.G: {tasks: [{G: {type: group, tasks: [%s]}}]}" % tasks,
+                  query_timeout="1s", concurrency=40).start()
+    slow_down(database, "slow_claim", 0.05, "tasks", "UPDATE", "NEW.status = 'progress'")
+    slow_down(database, "slow_end", 0.05, "tasks", "UPDATE", "NEW.status = 'success'")
+    daemon.run("G")
+    assert "database away" not in daemon.log()
+
+
+def test_end_that_takes_too_long_alone_is_tried_again(make, database):
+    daemon = make("tasks: {A: {noop: true}}\ntest.A: {tasks: [A]}", query_timeout="1s", heartbeat="200ms").start()
+    slow_down(database, "slow_end", 2, "tasks", "UPDATE", "NEW.status = 'success'")
+    workflow = daemon.launch("A")
+    daemon.await_log("the end of an attempt took longer than DIRECTOR_QUERY_TIMEOUT allows")
+    database.sql("DROP TRIGGER slow_end ON tasks")
+    daemon.wait(workflow)
+    assert "database away" not in daemon.log()
+
+
+def test_launch_that_takes_too_long_is_told_so(rig, database):
+    daemon = rig(query_timeout="1s").start()
+    slow_down(database, "slow_launch", 2, "workflows", "INSERT", "NEW.payload->>'slow' IS NOT NULL")
+    reply = daemon.post("/api/workflows", {"project": "test", "name": "CHAIN", "payload": {"slow": 1}})
+    assert (reply.status, reply.headers["Retry-After"]) == (503, "5")
+    assert reply.json()["error"] == "the database took longer than DIRECTOR_QUERY_TIMEOUT allows"
+    daemon.run("CHAIN")
+    assert "database away" not in daemon.log()
+
+
 # --- bad luck with single rows -----------------------------------------------------------------
 
 

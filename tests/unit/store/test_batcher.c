@@ -278,6 +278,67 @@ START_TEST(halving_finds_the_bad_item)
 }
 END_TEST
 
+START_TEST(what_takes_too_long_goes_in_smaller_batches)
+{
+    start(1, 0, 0);
+    batcher_hold(batcher);
+    add(0, 99);
+    batcher_send(batcher);
+    ck_assert(!batcher_is_slow(batcher));
+    reply_failure(PG_SLOW, "too long");
+    expect_sent(1, 0, 50);
+    reply_failure(PG_SLOW, "too long");
+    expect_sent(2, 0, 25);
+    add(100, 199);
+    ck_assert(batcher_is_slow(batcher));
+    reply();
+    expect_sent(3, 25, 25);
+    reply();
+    expect_sent(4, 50, 50);
+    reply_failure(PG_SLOW, "too long");
+    reply();
+    reply();
+    expect_sent(7, 100, 33); /* 25, and an eighth more and one for each that went well */
+    while (answered < sent)
+        reply();
+    for (int i = 0; i < 200; i++)
+        ck_assert_int_eq(items[i].end, 'd');
+    finish();
+}
+END_TEST
+
+START_TEST(one_that_takes_too_long_alone_fails)
+{
+    start(1, 0, 0);
+    add(0, 0);
+    reply_failure(PG_SLOW, "too long");
+    ck_assert_int_eq(items[0].end, 'f');
+    ck_assert_str_eq(items[0].text, "too long");
+    finish();
+}
+END_TEST
+
+START_TEST(patience_ends)
+{
+    start_with(&(struct batcher_options){.patience = 2});
+    batcher_hold(batcher);
+    add(0, 99);
+    batcher_send(batcher);
+    reply_failure(PG_SLOW, "too long");
+    add(100, 109);
+    reply_failure(PG_SLOW, "too long");
+    for (int i = 0; i < 100; i++)
+        ck_assert_int_eq(items[i].end, 'f');
+    expect_sent(2, 100, 10); /* its own patience begins anew */
+    reply_failure(PG_SLOW, "too long");
+    reply();
+    reply();
+    for (int i = 100; i < 110; i++)
+        ck_assert_int_eq(items[i].end, 'd');
+    finish();
+}
+END_TEST
+
 START_TEST(other_failures_are_everybodys)
 {
     start(1, 0, 0);
@@ -326,6 +387,9 @@ int main(void)
     tcase_add_test(tcase, many_go_in_parts);
     tcase_add_test(tcase, lanes_have_their_own_links);
     tcase_add_loop_test(tcase, halving_finds_the_bad_item, 1, 9);
+    tcase_add_test(tcase, what_takes_too_long_goes_in_smaller_batches);
+    tcase_add_test(tcase, one_that_takes_too_long_alone_fails);
+    tcase_add_test(tcase, patience_ends);
     tcase_add_test(tcase, other_failures_are_everybodys);
     tcase_add_test(tcase, stop_gives_back_what_waits);
     suite_add_tcase(suite, tcase);
