@@ -113,7 +113,8 @@ void engine_claim_soon(struct engine *engine)
 static void on_skipped(struct engine *engine)
 {
     engine->skipped = true;
-    uv_timer_start(&engine->again, on_again, AGAIN_MS, 0);
+    if (!engine->stopping)
+        uv_timer_start(&engine->again, on_again, AGAIN_MS, 0);
 }
 
 static void on_hint(void *context)
@@ -155,7 +156,7 @@ static void on_release(void *context, int count)
     engine->reserved -= count;
     engine->taken = 0; /* the call's answers come right behind */
     if (engine->stopping)
-        uv_timer_start(&engine->again, on_settled, 0, 0);
+        uv_timer_start(&engine->settled, on_settled, 0, 0);
     else if (!engine->claiming && (engine->ready || engine->backlog))
         engine_claim_soon(engine); /* a claim asks again itself */
 }
@@ -219,6 +220,8 @@ static void on_claimed_task(struct engine *engine, const struct answer *answer)
 {
     if (run_find(engine, &answer->workflow, answer->position, answer->attempt) != NULL)
         return; /* a repeated batch names it again */
+    if (id_compare(&answer->node, &engine->options.node.id) != 0)
+        return; /* claimed in a former life, which was declared dead: it is lost, or will be */
     if (!node_lease_holds(engine))
         return; /* we slept: it may be another's by now; if not, the heartbeat gives it back */
     CRASH_POINT("claimed");
@@ -321,8 +324,9 @@ struct engine *engine_new(const struct engine_options *options)
     struct engine *engine = mem_new(1, sizeof *engine);
     engine->options = *options;
     pace_init(&engine->claim_pace, CALL_TASKS);
-    uv_timer_t *const timers[] = {&engine->poll, &engine->again,     &engine->later,
-                                  &engine->hint, &engine->heartbeat, &engine->deadline};
+    uv_timer_t *const timers[] = {&engine->poll,    &engine->again, &engine->settled,
+                                  &engine->later,   &engine->hint,  &engine->heartbeat,
+                                  &engine->deadline};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
         uv_timer_init(options->loop, timers[i]);
         timers[i]->data = engine;
@@ -477,8 +481,9 @@ void engine_close(struct engine *engine, void (*on_closed)(void *context), void 
     engine->on_closed = on_closed;
     engine->closed_context = context;
     log_writer_close(engine->logs);
-    uv_timer_t *const timers[] = {&engine->poll, &engine->again,     &engine->later,
-                                  &engine->hint, &engine->heartbeat, &engine->deadline};
+    uv_timer_t *const timers[] = {&engine->poll,    &engine->again, &engine->settled,
+                                  &engine->later,   &engine->hint,  &engine->heartbeat,
+                                  &engine->deadline};
     engine->handles_left = sizeof timers / sizeof *timers;
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
         uv_close((uv_handle_t *)timers[i], on_handle_closed);

@@ -42,9 +42,10 @@ struct engine {
     bool stopping;
     bool draining;
     uv_timer_t poll;
-    uv_timer_t again; /* a claim that had to skip workflows is repeated soon */
-    uv_timer_t later; /* the next attempt of a task that is to be tried again */
-    uv_timer_t hint;  /* to other daemons, when the last one was too short ago */
+    uv_timer_t again;   /* a claim, right after the callback under way or a little later */
+    uv_timer_t settled; /* while stopping: a call that might have claimed tasks has ended */
+    uv_timer_t later;   /* the next attempt of a task that is to be tried again */
+    uv_timer_t hint;    /* to other daemons, when the last one was too short ago */
     uv_timer_t heartbeat;
     uv_timer_t deadline; /* of stopping */
     int64_t renewed_us;  /* boot-time clock: when the last answered heartbeat was sent */

@@ -304,15 +304,55 @@ def test_slow_daemon_is_not_declared_dead(rig, database):
     assert database.sql("SELECT state FROM nodes") == [("active",), ("active",)]
 
 
+def test_late_claim_of_a_former_life_starts_nothing(rig, database, file):
+    """The node was declared dead while its claim was under way, and lives again when the answer comes."""
+    daemon = rig(heartbeat="200ms", lease="2s").start()
+    daemon.expect_errors("has declared this node dead")
+    node = daemon.node
+    slow_down(database, "slow_claim", 4, "tasks", "INSERT", "NEW.status = 'progress'")
+    launch = threading.Thread(target=daemon.launch, args=["CHAIN"])
+    launch.start()
+    eventually(lambda: slow_calls(database), "the launch, which claims, is under way")
+    database.sql("UPDATE nodes SET state = 'dead'")
+    eventually(lambda: daemon.node != node, "a new life")
+    assert launch.is_alive()
+    launch.join()
+    eventually(lambda: database.sql("SELECT reason FROM workflows") == [("node_lost",)], "it is lost")
+    assert not file.exists()
+
+
+def slow_calls(database):
+    return database.value("SELECT count(*) FROM pg_stat_activity"
+                          " WHERE datname = current_database() AND wait_event = 'PgSleep'")
+
+
+def test_stop_while_a_claim_skips_what_is_locked(make, database):
+    """The claim's answer comes while the daemon stops, and says that it left something out."""
+    daemon = make(DEFINITIONS, task_env_FILE="/dev/null", concurrency=1).start()
+    slow = daemon.launch("SLOW")
+    daemon.wait_task(slow, "A", "progress")
+    locked = daemon.launch("CHAIN")
+    with database.server.connect(database.name) as other, other.cursor() as cursor:
+        cursor.execute("SELECT FROM workflows WHERE id = %s FOR UPDATE", [locked])
+        daemon.wait_task(slow, "A", "success")
+        slow_down(database, "slow_claim", 0.5, "tasks", "UPDATE")
+        eventually(lambda: slow_calls(database), "the claim is under way")
+        begin = time.monotonic()
+        daemon.stop()
+        assert time.monotonic() - begin < 5
+    other.close()
+    assert database.sql("SELECT state FROM nodes") == [("stopped",)]
+
+
 # --- the database is slow ------------------------------------------------------------------------
 
 
-def slow_down(database, name, seconds, table, event, condition):
-    """Each row of the table that fits takes the time."""
+def slow_down(database, name, seconds, table, event, condition=None):
+    """Each row of the table that fits takes the time; without a condition, each statement does."""
+    each = "STATEMENT" if condition is None else f"ROW WHEN ({condition})"
     database.sql(f"""CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS
                      $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END $$""")
-    database.sql(f"""CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH ROW
-                     WHEN ({condition}) EXECUTE FUNCTION {name}()""")
+    database.sql(f"CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH {each} EXECUTE FUNCTION {name}()")
 
 
 def test_what_takes_too_long_goes_in_parts(make, database):
