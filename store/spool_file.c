@@ -51,12 +51,13 @@ static int sync_directory(const struct spool_file *file, struct error *error)
 
 static int open_to_write(struct spool_file *file, struct error *error)
 {
-    if (file->fd >= 0)
-        return 0;
-    file->fd = open(file->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (file->fd < 0)
+        file->fd = open(file->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (file->fd < 0)
         return fail(file, "open", error);
-    return sync_directory(file, error);
+    int code = file->named ? 0 : sync_directory(file, error);
+    file->named = code == 0;
+    return code;
 }
 
 static int write_all(const struct spool_file *file, int64_t offset, const struct buffer *bytes,
@@ -181,10 +182,21 @@ void spool_chunk_free(struct spool_chunk *chunk)
 
 /* --- setting aside --------------------------------------------------------------------------- */
 
+/* Several may be kept in one second. */
+static char *free_name(const struct spool_file *file)
+{
+    long long now_s = clock_wall_us() / US_PER_SECOND;
+    char *name = mem_format("%s.bad-%lld", file->path, now_s);
+    for (int i = 1; access(name, F_OK) == 0; i++) {
+        free(name);
+        name = mem_format("%s.bad-%lld.%d", file->path, now_s, i);
+    }
+    return name;
+}
+
 int spool_file_keep_aside(struct spool_file *file, char **kept, struct error *error)
 {
-    char *name =
-        mem_format("%s.bad-%lld", file->path, (long long)(clock_wall_us() / US_PER_SECOND));
+    char *name = free_name(file);
     if (rename(file->path, name) < 0) {
         int code = fail(file, "rename", error);
         free(name);
@@ -193,6 +205,7 @@ int spool_file_keep_aside(struct spool_file *file, char **kept, struct error *er
     if (file->fd >= 0)
         close(file->fd);
     file->fd = -1;
+    file->named = false;
     *kept = name;
     return sync_directory(file, error);
 }

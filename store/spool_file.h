@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/buffer.h"
@@ -13,7 +14,8 @@
 
 struct spool_file {
     char *path;
-    int fd; /* -1: not open, or not there yet */
+    int fd;     /* -1: not open, or not there yet */
+    bool named; /* the directory is known to have its name on the disk */
 };
 
 /* Only notes the path. */
@@ -39,6 +41,6 @@ int spool_file_read(struct spool_file *file, int64_t *offset, struct spool_chunk
                     struct error *error);
 void spool_chunk_free(struct spool_chunk *chunk);
 
-/* Gives the file another name, `PATH.bad-TIME`, for a person to look at; `kept` (to be freed) gets
- * it. */
+/* Gives the file another name, `PATH.bad-TIME` or a similar one, for a person to look at; `kept`
+ * (to be freed) gets it. */
 int spool_file_keep_aside(struct spool_file *file, char **kept, struct error *error);

@@ -153,6 +153,41 @@ START_TEST(a_file_kept_aside)
 }
 END_TEST
 
+START_TEST(files_of_one_second_are_kept_apart)
+{
+    char *kept[3];
+    struct stat status;
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(write_samples(0, 0, i + 1), 0);
+        int64_t size = size_on_disk();
+        ck_assert_int_eq(spool_file_keep_aside(&file, &kept[i], &error), 0);
+        ck_assert_int_eq(stat(kept[i], &status), 0);
+        ck_assert_int_eq(status.st_size, size);
+    }
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(unlink(kept[i]), 0);
+        free(kept[i]);
+    }
+}
+END_TEST
+
+/* There is a descriptor left for the file, and none for its directory. */
+START_TEST(a_name_that_is_not_on_the_disk_is_not_believed)
+{
+    struct rlimit limit, tight;
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    int lowest = dup(0);
+    close(lowest);
+    tight = (struct rlimit){.rlim_cur = (rlim_t)lowest + 1, .rlim_max = limit.rlim_max};
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    ck_assert_int_eq(write_samples(0, 0, 1), -EMFILE);
+    ck_assert_int_eq(write_samples(0, 0, 1), -EMFILE);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_int_eq(write_samples(0, 0, 1), 0);
+    check_samples(1);
+}
+END_TEST
+
 /* finish() is called for one node. */
 START_TEST(a_chunk_is_of_one_node)
 {
@@ -251,6 +286,8 @@ int main(void)
     tcase_add_test(tests, a_power_cut_at_every_byte);
     tcase_add_loop_test(tests, damage_ends_the_reading, 0, 80);
     tcase_add_test(tests, a_file_kept_aside);
+    tcase_add_test(tests, files_of_one_second_are_kept_apart);
+    tcase_add_test(tests, a_name_that_is_not_on_the_disk_is_not_believed);
     tcase_add_test(tests, a_chunk_is_of_one_node);
     tcase_add_test(tests, a_large_file);
     tcase_add_test(tests, a_full_disk);
