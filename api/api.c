@@ -56,6 +56,13 @@ bool api_id(struct http_request *request, const char *noun, struct id *id)
 
 void api_failed(struct http_request *request, const struct pg_failure *failure)
 {
+    const struct api *api = request->context;
+    if (store_is_unregistered(failure)) {
+        catalog_renew(api->catalog);
+        reply_unavailable(request, RETRY_AFTER_S,
+                          "the database does not know this definition; it is registered anew");
+        return;
+    }
     switch (failure->class) {
     case PG_AWAY:
         reply_unavailable(request, RETRY_AFTER_S, "the database is not available");

@@ -14,6 +14,8 @@
 
 /* From a change of a file until the kernel has surely reported it. */
 #define SHOW_US 50000
+/* Between loads for a database that does not know what is loaded. */
+#define RENEW_US (10 * US_PER_SECOND)
 
 /* Who waits for a load. */
 struct waiter {
@@ -37,6 +39,7 @@ struct catalog {
     struct generation now;
     struct generation next;
     int64_t loaded_us;
+    int64_t renewable_us; /* monotonic: from when on catalog_renew may load */
     bool busy;
     bool stopped;
     struct waiter *waiting; /* for the load under way */
@@ -451,6 +454,23 @@ void catalog_load(struct catalog *catalog, catalog_cb on_loaded, void *context)
     *list = waiter;
     if (!catalog->busy)
         begin(catalog);
+}
+
+static void on_renewed(void *context, const struct error *error)
+{
+    (void)context; /* the catalog has logged what is to be said */
+    (void)error;
+}
+
+void catalog_renew(struct catalog *catalog)
+{
+    int64_t now_us = clock_mono_us();
+    if (catalog->busy || catalog->stopped || now_us < catalog->renewable_us)
+        return;
+    catalog->renewable_us = now_us + RENEW_US;
+    log_warning("the database does not know the definitions that are loaded; registering them anew",
+                log_text("directory", catalog->options.directory));
+    catalog_load(catalog, on_renewed, NULL);
 }
 
 const struct catalog_entry *catalog_entries(const struct catalog *catalog, int *count)

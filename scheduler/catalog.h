@@ -50,6 +50,11 @@ struct catalog *catalog_new(const struct catalog_options *options);
 typedef void (*catalog_cb)(void *context, const struct error *error);
 void catalog_load(struct catalog *catalog, catalog_cb on_loaded, void *context);
 
+/* The database does not know what is loaded here (it was restored from a backup, or cleared by
+ * daemons while this one could not reach it): loads again, unless a load is under way or this was
+ * asked for just before. */
+void catalog_renew(struct catalog *catalog);
+
 /* Sorted by fullname. Valid until the next turn of the loop; hold the definition to keep it. */
 const struct catalog_entry *catalog_entries(const struct catalog *catalog, int *count);
 const struct catalog_entry *catalog_find(const struct catalog *catalog, const char *fullname);

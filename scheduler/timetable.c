@@ -50,6 +50,7 @@ struct timetable_entry {
 struct timetable {
     uv_loop_t *loop;
     struct store *store;
+    struct catalog *catalog;
     struct timetable_entry *entries; /* by id */
     struct timetable_entry **heap;   /* the earliest wake_us at 0 */
     int heap_count;
@@ -180,7 +181,10 @@ static void on_decided(struct store_firing *firing, int64_t cursor_us,
     entry->decision.fires = NULL;
     definition_release(entry->decided);
     entry->decided = NULL;
-    if (failure != NULL) {
+    if (cursor_us == 0 || (failure != NULL && store_is_unregistered(failure))) {
+        catalog_renew(timetable->catalog);
+        not_before_us = store_now_us(timetable->store) + RETRY_US;
+    } else if (failure != NULL) {
         if (failure->class != PG_AWAY) /* the store has said that */
             log_error("a schedule's fires could not be decided; trying again in a second",
                       log_text("workflow", entry->definition->fullname),
@@ -340,8 +344,9 @@ static void set_entry(struct timetable *timetable, const struct catalog_entry *o
         schedule_entry(entry, 0);
 }
 
-void timetable_set(struct timetable *timetable, const struct catalog *catalog)
+void timetable_set(struct timetable *timetable, struct catalog *catalog)
 {
+    timetable->catalog = catalog;
     int count;
     const struct catalog_entry *entries = catalog_entries(catalog, &count);
     for (int i = 0; i < count; i++) {

@@ -14,8 +14,9 @@ struct timetable;
 int timetable_new(uv_loop_t *loop, struct store *store, struct timetable **timetable,
                   struct error *error);
 /* Takes the catalog's schedules in place of the former ones. One that is still there goes on where
- * it was. */
-void timetable_set(struct timetable *timetable, const struct catalog *catalog);
+ * it was. The catalog outlives the timetable: it is asked to renew what the database does not
+ * know. */
+void timetable_set(struct timetable *timetable, struct catalog *catalog);
 /* No further fires. */
 void timetable_stop(struct timetable *timetable);
 /* After the store was closed. */

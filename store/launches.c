@@ -2,6 +2,7 @@
 #include "store/store_internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/crash_point.h"
 #include "base/memory.h"
@@ -108,6 +109,11 @@ void store_launch(struct store *store, struct store_launch *launch)
     launch->item.bytes = 160 + launch->payload.size + launch->request.size;
     batcher_add(store->launches, &launch->item);
     CRASH_POINT("launch-sent");
+}
+
+bool store_is_unregistered(const struct pg_failure *failure)
+{
+    return strcmp(failure->sqlstate, "23503") == 0;
 }
 
 int store_launches_open(const struct store *store)

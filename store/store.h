@@ -86,6 +86,8 @@ struct store_launch {
 };
 /* Waits while the connection is away only if it was sent before; otherwise fails with PG_AWAY. */
 void store_launch(struct store *store, struct store_launch *launch);
+/* Of a call that names a version of a definition: there is no such row (any more). */
+bool store_is_unregistered(const struct pg_failure *failure);
 /* Launches that wait for their commit. */
 int store_launches_open(const struct store *store);
 
@@ -143,7 +145,8 @@ struct store_firing {
     struct json_span payload;
     const struct store_fire *fires;
     int fire_count;
-    /* Where the schedule's cursor stands now; -1 when the call failed with `failure`. */
+    /* Where the schedule's cursor stands now; 0 when there is no such schedule; -1 when the call
+     * failed with `failure`. */
     void (*on_done)(struct store_firing *firing, int64_t cursor_us,
                     const struct pg_failure *failure);
     /* Once for each of its fires that has a row, before on_done; may be NULL. */

@@ -596,6 +596,35 @@ def test_removed_and_back(start, database):
     assert (the_schedule(daemon, "B")["state"], the_schedule(daemon, "B")["comment"]) == ("paused", "why")
 
 
+# --- a database that lost rows -------------------------------------------------------------------
+
+
+def test_schedules_that_the_database_lost_are_registered_anew(start, database):
+    """As after a restore under a running daemon: no looking at all instants since 1970."""
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 0.2}}")
+    await_fires(database, "A")
+    former = database.value("SELECT max(id) FROM schedules")
+    database.sql("DELETE FROM schedules")
+    await_fires(database, "A", 3, have=0)
+    assert database.value("SELECT min(scheduled) > now() - interval '1 hour' FROM fires")
+    assert daemon.log().count("registering them anew") == 1
+    anew = database.value("SELECT id FROM schedules")
+    assert anew > former
+    database.sql("UPDATE fires SET schedule_id = %s WHERE schedule_id = %s", anew, former)  # for the checker
+
+
+def test_definitions_that_the_database_lost_are_registered_anew(start, database):
+    """As when other daemons cleared away what this one, cut off for a day, had loaded."""
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 0.2}}\ntest.B: {tasks: [N]}")
+    await_fires(database, "A")
+    database.sql("DELETE FROM definitions WHERE name = 'B'")
+    reply = daemon.post("/api/workflows", {"project": "test", "name": "B", "payload": {}})
+    assert reply.status == 503 and int(reply.headers["Retry-After"]) > 0, reply
+    eventually(lambda: daemon.post("/api/workflows", {"project": "test", "name": "B", "payload": {}}).status == 201,
+               "launches again")
+    assert daemon.log().count("registering them anew") == 1
+
+
 def test_time_zone_that_is_unknown(start):
     daemon = start(NOOP + "test.A: {tasks: [N], periodic: {crontab: '0 3 * * *', timezone: America/Caracas}}")
     daemon.expect_errors("definition refused")
