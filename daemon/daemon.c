@@ -309,6 +309,7 @@ static void open_engine(struct daemon *daemon)
         .node = {.host = daemon->host,
                  .boot_id = daemon->boot_id,
                  .state_directory = daemon->state_dir.path,
+                 .directory_id = daemon->state_dir.id,
                  .version = DIRECTORD_VERSION,
                  .queues = settings->queues.items,
                  .slots = settings->concurrency,

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,6 +97,70 @@ static int take_lock(const char *path, struct error *error)
     return code;
 }
 
+/* --- its id ---------------------------------------------------------------------------------- */
+
+/* The file holds the id and the number of its own inode, which a copy of it does not have. */
+#define ID_FORMAT "%s %ju\n"
+enum { ID_LINE_SIZE = ID_TEXT_SIZE + 24 };
+
+static bool read_id(const char *file, struct id *id)
+{
+    char line[ID_LINE_SIZE] = "", expected[ID_LINE_SIZE], text[ID_TEXT_SIZE];
+    struct stat status;
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return false;
+    bool found = read(fd, line, sizeof line - 1) > 0 && fstat(fd, &status) == 0 &&
+                 id_parse(line, strcspn(line, " "), id);
+    close(fd);
+    if (!found)
+        return false;
+    id_format(id, text);
+    snprintf(expected, sizeof expected, ID_FORMAT, text, (uintmax_t)status.st_ino);
+    return strcmp(line, expected) == 0;
+}
+
+static int write_id(int fd, const struct id *id)
+{
+    char text[ID_TEXT_SIZE];
+    struct stat status;
+    id_format(id, text);
+    if (fstat(fd, &status) < 0 || dprintf(fd, ID_FORMAT, text, (uintmax_t)status.st_ino) < 0 ||
+        fsync(fd) < 0)
+        return -errno;
+    return 0;
+}
+
+/* Puts a new file in the place of what is there; it is on the disk when this returns. */
+static int make_id(const char *directory, const char *file, struct id *id)
+{
+    char *fresh = mem_format("%s.new", file);
+    *id = id_random();
+    int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+    int code = fd < 0 ? -errno : write_id(fd, id);
+    if (code == 0 && rename(fresh, file) < 0)
+        code = -errno;
+    if (fd >= 0)
+        close(fd);
+    free(fresh);
+    fd = code == 0 ? open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (code == 0 && (fd < 0 || fsync(fd) < 0))
+        code = -errno;
+    if (fd >= 0)
+        close(fd);
+    return code;
+}
+
+static int find_id(struct state_dir *dir, struct error *error)
+{
+    char *file = mem_format("%s/id", dir->path);
+    int code = read_id(file, &dir->id) ? 0 : make_id(dir->path, file, &dir->id);
+    if (code < 0)
+        error_set(error, code, "cannot write %s: %s", file, strerror(-code));
+    free(file);
+    return code;
+}
+
 int state_dir_open(const char *path, struct state_dir *dir, struct error *error)
 {
     int code = make_directories(path);
@@ -108,8 +174,13 @@ int state_dir_open(const char *path, struct state_dir *dir, struct error *error)
         free(real);
         return lock_fd;
     }
-    *dir = (struct state_dir){.path = real, .lock_fd = lock_fd};
-    return 0;
+    struct state_dir opened = {.path = real, .lock_fd = lock_fd};
+    code = find_id(&opened, error);
+    if (code < 0)
+        state_dir_close(&opened);
+    else
+        *dir = opened;
+    return code;
 }
 
 void state_dir_close(struct state_dir *dir)

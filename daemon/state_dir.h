@@ -1,10 +1,16 @@
-/* The state directory, which belongs to one daemon at a time: whoever holds its lock. */
+/* The state directory, which belongs to one daemon at a time: whoever holds its lock.
+ *
+ * It has an id, made when it is first used, by which the database knows what earlier daemons on it
+ * have left. A copy of the directory is another one, and gets an id of its own.
+ */
 #pragma once
 
 #include "base/error.h"
+#include "base/id.h"
 
 struct state_dir {
     char *path; /* absolute, without symbolic links */
+    struct id id;
     int lock_fd;
 };
 

@@ -202,6 +202,7 @@ CREATE TABLE nodes (
     host text NOT NULL,
     boot_id text NOT NULL,
     state_directory text NOT NULL,
+    directory_id uuid,                  -- what tells a state directory from any other, also from a copy of it
     version text NOT NULL,
     queues text[] NOT NULL,             -- {*}: every queue
     slots integer NOT NULL,

@@ -102,8 +102,10 @@ const struct pg_statement statements[STATEMENT_COUNT] = {
     [STATEMENT_REGISTER_NODE] =
         {
             .name = "register_node",
-            .sql = "SELECT register_node($1, $2, $3, $4, $5, $6, $7, $8)",
-            .types = {PG_ID, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT_ARRAY, PG_INT4, PG_INT8},
+            .sql = "SELECT register_node($1, $2, $3, $4, $5, $6, $7, $8, $9, "
+                   "make_interval(secs => $10::double precision / 1000000))",
+            .types = {PG_ID, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT, PG_TEXT_ARRAY, PG_INT4, PG_INT8,
+                      PG_ID, PG_INT8},
         },
     [STATEMENT_REGISTER_DEFINITIONS] =
         {

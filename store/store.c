@@ -386,6 +386,8 @@ void store_register_node(struct store *store, const struct store_node *node, sto
     pg_params_array_end(&params);
     pg_params_int4(&params, node->slots);
     pg_params_int8(&params, node->max_input);
+    pg_params_id(&params, &node->directory_id);
+    pg_params_int8(&params, clock_boot_us());
     store_call(store, store->engine, STATEMENT_REGISTER_NODE, PG_REPEATABLE | PG_WAIT, &params,
                on_done, context);
 }

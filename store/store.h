@@ -185,6 +185,7 @@ struct store_node {
     const char *host;
     const char *boot_id;
     const char *state_directory;
+    struct id directory_id;
     const char *version;
     const char *const *queues; /* NULL at the end */
     int slots;

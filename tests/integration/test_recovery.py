@@ -386,6 +386,28 @@ def test_launch_that_takes_too_long_is_told_so(rig, database):
     assert "database away" not in daemon.log()
 
 
+# --- cloned machines ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("directory, boot, age, state", [
+    ("own", "own", 0, "dead"),  # killed a moment ago
+    ("own", "other", 10 ** 9, "dead"),  # the machine was rebooted
+    ("own", "other", 0, "active"),  # a clone of this machine, which runs
+    ("other", "own", 0, "active"),  # a container whose host name and paths are fixed
+])
+def test_whose_past_is_ended(make, database, directory, boot, age, state):
+    daemon = make("").start()
+    daemon.stop()
+    node = str(uuid.uuid4())
+    database.sql("""INSERT INTO nodes (id, host, boot_id, state_directory, directory_id, version, queues, slots,
+                                       max_input, heartbeat)
+                    SELECT %s, host, CASE %s WHEN 'own' THEN boot_id ELSE 'other' END, state_directory,
+                           CASE %s WHEN 'own' THEN directory_id ELSE gen_random_uuid() END, version, queues, slots,
+                           max_input, now() - make_interval(secs => %s) FROM nodes""", node, boot, directory, age)
+    daemon.start()
+    assert database.value("SELECT state FROM nodes WHERE id = %s", node) == state
+
+
 # --- bad luck with single rows -----------------------------------------------------------------
 
 

@@ -251,6 +251,39 @@ START_TEST(a_state_directory_has_one_daemon)
 }
 END_TEST
 
+static struct id id_of(const char *path)
+{
+    struct state_dir dir;
+    struct error error = {0};
+    ck_assert_msg(state_dir_open(path, &dir, &error) == 0, "%s", error.text);
+    struct id id = dir.id;
+    state_dir_close(&dir);
+    return id;
+}
+
+START_TEST(a_state_directory_has_an_id_of_its_own)
+{
+    char *path = mem_format("%s/original", root);
+    char *copy = mem_format("%s/copy", root);
+    char *command = mem_format("cp -a %s %s", path, copy);
+    struct id original = id_of(path);
+    struct id again = id_of(path);
+    ck_assert(!id_is_null(&original));
+    ck_assert_int_eq(id_compare(&original, &again), 0);
+    ck_assert_int_eq(system(command), 0);
+    struct id copied = id_of(copy);
+    ck_assert_int_ne(id_compare(&original, &copied), 0);
+    free(command);
+    command = mem_format("echo nonsense >%s/id", copy);
+    ck_assert_int_eq(system(command), 0);
+    struct id repaired = id_of(copy);
+    ck_assert_int_ne(id_compare(&copied, &repaired), 0);
+    free(command);
+    free(copy);
+    free(path);
+}
+END_TEST
+
 static void clear_root(void)
 {
     struct identity self;
@@ -271,6 +304,7 @@ int main(void)
     suite_add_tcase(suite, tests);
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, a_state_directory_has_one_daemon);
+    tcase_add_test(tests, a_state_directory_has_an_id_of_its_own);
     tcase_add_test(tests, places_that_cannot_work_are_refused);
     if (postgres_cluster_find(root, "", &cluster, &error) < 0) {
         printf("no server is tested: %s\n", error.text);
