@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "executor/cgroup.h"
@@ -80,12 +81,17 @@ static int find_identity(const char *user, const char *group, struct identity *i
     return 0;
 }
 
-/* So that `> /dev/fd/3`, which opens the pipe anew, works for the user, too. */
-static void give_pipes(const struct identity *identity)
+/* So that `> /dev/fd/3`, which opens the pipe anew, works for the user, too. What is no pipe, such
+ * as /dev/null, is the whole machine's. */
+static int give_pipes(const struct identity *identity, struct error *error)
 {
+    struct stat info;
     for (int fd = 0; fd <= SPAWN_RESULT; fd++)
-        if (fchown(fd, identity->uid, identity->gid) < 0)
-            continue; /* /dev/null, where files may be read-only; then it is nobody's loss */
+        if (fstat(fd, &info) < 0 ||
+            (S_ISFIFO(info.st_mode) && fchown(fd, identity->uid, identity->gid) < 0))
+            return error_set(error, -errno, "cannot give a pipe to user '%s': %s", identity->name,
+                             strerror(errno));
+    return 0;
 }
 
 static int change_identity(const struct identity *identity, struct error *error)
@@ -115,8 +121,8 @@ static int take_identity(const char *user, const char *group, const char **home,
         return error_set(error, -EPERM,
                          "cannot become user '%s' with group %u: the daemon does not run as root",
                          identity.name, identity.gid);
-    give_pipes(&identity);
-    return change_identity(&identity, error);
+    code = give_pipes(&identity, error);
+    return code < 0 ? code : change_identity(&identity, error);
 }
 
 /* --- the program ------------------------------------------------------------------------------ */

@@ -93,6 +93,28 @@ START_TEST(identities)
 }
 END_TEST
 
+/* The device is the machine's, also where a task holds it open in place of a pipe. */
+START_TEST(only_pipes_are_given)
+{
+    static const enum result_source sources[] = {RESULT_FD, RESULT_STDOUT, RESULT_NONE};
+    struct stat before, after;
+    ck_assert_int_eq(stat("/dev/null", &before), 0);
+    for (size_t i = 0; is_root() && i < sizeof sources / sizeof *sources; i++) {
+        struct run run;
+        run_script(&run, "! chmod 600 /dev/null",
+                   (struct attempt_spec){.user = "nobody", .result = sources[i]});
+        ck_assert_int_eq(stat("/dev/null", &after), 0);
+        ck_assert_int_eq(chown("/dev/null", before.st_uid, before.st_gid), 0);
+        ck_assert_int_eq(chmod("/dev/null", before.st_mode & 07777), 0);
+        ck_assert_uint_eq(after.st_uid, before.st_uid);
+        ck_assert_uint_eq(after.st_gid, before.st_gid);
+        ck_assert_uint_eq(after.st_mode, before.st_mode);
+        ck_assert_int_eq(run.end.outcome, ATTEMPT_SUCCESS);
+        run_done(&run);
+    }
+}
+END_TEST
+
 START_TEST(refusals)
 {
     static char too_long[256 * 1024];
@@ -417,6 +439,7 @@ int main(void)
     tcase_add_checked_fixture(launched, set_up, tear_down);
     tcase_set_timeout(launched, 30);
     tcase_add_test(launched, identities);
+    tcase_add_test(launched, only_pipes_are_given);
     tcase_add_test(launched, refusals);
     tcase_add_test(launched, only_root_changes_identity);
     tcase_add_test(launched, environment_is_the_tasks);
