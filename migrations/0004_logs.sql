@@ -19,7 +19,8 @@ CREATE TABLE task_logs (
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, toast.autovacuum_vacuum_scale_factor = 0.05);
 
 -- Adds rows to logs of attempts that are, or were, this node's, and takes away what their tails have left behind. The
--- rows name their log by its place in the first arrays, from 1. Safe to repeat: rows that are there already stay.
+-- rows name their log by its place in the first arrays, from 1. Safe to repeat with the same rows: those that are there
+-- already stay. It does not see another cut of the same bytes, and nobody sends one: see scheduler/log_writer.c.
 -- The commit does not wait for the disk. No commit behind it is on the disk before it, so an end that is sent once its
 -- attempt's log is written is never there without it.
 -- Locks: the tasks' keys, against their removal; a task that is being removed is passed over.

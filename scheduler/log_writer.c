@@ -1,6 +1,7 @@
 #include "scheduler/log_writer.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <utlist.h>
 
 #include "base/clock.h"
@@ -38,14 +39,18 @@ struct run_log {
     void *context;
 };
 
-/* The batch under way, or the one that is being filled. */
+/* The batch under way, or the one that is being filled. Until it is answered it stays as it is,
+ * with bytes of its own: nobody knows whether one whose reply was lost has been committed, or will
+ * be. Sent again with the very same rows it changes nothing then, and no byte stands in two rows.
+ */
 struct batch {
-    struct run_log *of[BATCH_LOGS];
+    struct run_log *of[BATCH_LOGS]; /* NULL: dropped meanwhile */
     struct store_log logs[BATCH_LOGS];
     struct log_row rows[BATCH_ROWS];
     int log_count;
     int row_count;
     size_t bytes;
+    char text[BATCH_BYTES]; /* that the rows point into */
     /* The log that is being added: what it may still have, and whether it has more than that. */
     int share_rows;
     size_t share_bytes;
@@ -84,8 +89,19 @@ static void delist(struct run_log *log)
         uv_timer_stop(&log->writer->tick);
 }
 
+/* The batch can do without it. */
+static void leave_batch(struct run_log *log)
+{
+    struct batch *batch = &log->writer->batch;
+    for (int i = 0; i < batch->log_count; i++)
+        if (batch->of[i] == log)
+            batch->of[i] = NULL;
+}
+
 static void free_log(struct run_log *log)
 {
+    if (log->under_way)
+        leave_batch(log);
     if (log->listed)
         delist(log);
     log_ring_done(&log->own);
@@ -118,7 +134,7 @@ static void drop_late(struct log_writer *writer)
     {
         if (bytes <= LOG_LATE_BYTES || log == last)
             break;
-        if (!log->ended || log->on_written != NULL || log->under_way)
+        if (!log->ended || log->on_written != NULL)
             continue;
         struct id task = id_task(&log->attempt.workflow, log->attempt.position);
         log_warning("the database is too slow for the logs; the end of one is lost",
@@ -147,12 +163,14 @@ static void add_chunk(void *context, const struct log_chunk *chunk)
             batch->cut = true;
             break;
         }
+        char *text = batch->text + batch->bytes;
+        memcpy(text, chunk->text + done, n);
         log->sent = chunk->offset + (int64_t)done + (int64_t)n;
         batch->rows[batch->row_count++] = (struct log_row){.log = batch->log_count,
                                                            .stream = (int)chunk->stream,
                                                            .at_us = chunk->at_us,
                                                            .start = chunk->offset + (int64_t)done,
-                                                           .text = chunk->text + done,
+                                                           .text = text,
                                                            .size = n};
         batch->bytes += n;
         batch->share_bytes -= n;
@@ -187,7 +205,7 @@ static void add_log(struct batch *batch, struct run_log *log, int64_t now_us)
     log->under_way = true;
 }
 
-static void fill(struct log_writer *writer, bool ended, int64_t now_us)
+static void add_logs(struct log_writer *writer, bool ended, int64_t now_us)
 {
     struct run_log *log;
     DL_FOREACH(writer->logs, log)
@@ -199,19 +217,25 @@ static void fill(struct log_writer *writer, bool ended, int64_t now_us)
     }
 }
 
+static void fill(struct log_writer *writer, int64_t now_us)
+{
+    writer->batch.row_count = 0;
+    writer->batch.bytes = 0;
+    add_logs(writer, true, now_us);
+    add_logs(writer, false, now_us);
+}
+
 static void on_appended(void *context, const struct pg_failure *failure);
 
 static void send_batch(struct log_writer *writer)
 {
     struct batch *batch = &writer->batch;
     int64_t now_us = clock_mono_us();
-    if (writer->under_way || writer->stopped || writer->logs == NULL ||
-        now_us < writer->paused_until_us || !writer->options.is_up(writer->options.store))
+    if (writer->under_way || writer->stopped || now_us < writer->paused_until_us ||
+        !writer->options.is_up(writer->options.store))
         return;
-    batch->log_count = batch->row_count = 0;
-    batch->bytes = 0;
-    fill(writer, true, now_us);
-    fill(writer, false, now_us);
+    if (batch->log_count == 0)
+        fill(writer, now_us);
     if (batch->log_count == 0)
         return;
     writer->under_way = true;
@@ -258,25 +282,32 @@ static void go_on(struct run_log *log)
     DL_APPEND(log->writer->logs, log);
 }
 
-static void on_appended(void *context, const struct pg_failure *failure)
+static void settle_batch(struct batch *batch)
 {
-    struct log_writer *writer = context;
-    struct batch *batch = &writer->batch;
-    bool again = failure != NULL && pg_failure_is_passing(failure);
-    writer->under_way = false;
-    if (failure != NULL && !again)
-        log_error("logs were refused by the database and are lost",
-                  log_text("error", failure->text), log_text("sqlstate", failure->sqlstate));
-    for (int i = 0; i < batch->log_count; i++) {
+    int count = batch->log_count;
+    batch->log_count = 0;
+    for (int i = 0; i < count; i++) {
         struct run_log *log = batch->of[i];
-        log->under_way = false;
-        if (again)
+        if (log == NULL)
             continue;
+        log->under_way = false;
         log->written = log->sent;
         go_on(log);
     }
-    if (again)
+}
+
+static void on_appended(void *context, const struct pg_failure *failure)
+{
+    struct log_writer *writer = context;
+    writer->under_way = false;
+    if (failure != NULL && pg_failure_is_passing(failure)) {
         writer->paused_until_us = clock_mono_us() + PAUSE_US;
+        return;
+    }
+    if (failure != NULL)
+        log_error("logs were refused by the database and are lost",
+                  log_text("error", failure->text), log_text("sqlstate", failure->sqlstate));
+    settle_batch(&writer->batch);
     send_batch(writer);
 }
 

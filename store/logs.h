@@ -1,8 +1,9 @@
 /* The output of attempts in the database: rows that are added in batches, and read page by page.
  *
- * Writing has a connection of its own, so that the volume of logs delays nothing else. A batch is
- * not repeated here: the caller still has what was not taken, and by then knows better what of it
- * is to be kept. See migrations/0004_logs.sql for what a row is.
+ * Writing has a connection of its own, so that the volume of logs delays nothing else. A batch that
+ * failed with the connection may have been committed, and may be committed yet: what its caller
+ * sends next for the same logs are the same rows again, not a new cut of the same bytes. See
+ * migrations/0004_logs.sql for what a row is.
  */
 #pragma once
 
@@ -41,7 +42,8 @@ struct log_batch {
 
 /* Is there a connection to write on? */
 bool store_takes_logs(const struct store *store);
-/* The batch may go when this returns. Rows of attempts that are not this node's are ignored. */
+/* The batch may go when this returns. No row may overlap another one of its log, unless it is the
+ * same. Rows of attempts that are not this node's are ignored. */
 void store_append_logs(struct store *store, const struct log_batch *batch, store_done_cb on_done,
                        void *context);
 

@@ -1,7 +1,8 @@
 """What really happened, noted outside the daemons while faults are made; in the end the tables must tell the same story.
 
-Every task that runs a program appends to one file, `start TASK ATTEMPT PID` and, just before a success, `end …`: with
-O_APPEND the lines are whole and in order. The client notes what was acknowledged to it.
+Every task that runs a program appends to one file, `start TASK ATTEMPT LINES` and, just before a success, `end …`: with
+O_APPEND the lines are whole and in order. LINES is how many it has printed, of those that known_text says. The client
+notes what was acknowledged to it.
 
     witness = Witness(database)
     daemon = harness.Daemon(witness.DEFINITIONS, database=database, **witness.settings)
@@ -23,8 +24,9 @@ import fires
 import harness
 
 # Its result is the number of its attempt.
-SCRIPT = ('echo "start $DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT $$" >> "$WITNESS"; %s;'
-          ' echo $DIRECTOR_ATTEMPT >&3; echo "end $DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT $$" >> "$WITNESS"')
+SCRIPT = ('note() { echo "$1 $DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT $n" >> "$WITNESS"; };'
+          ' say() { n=$((n + 1)); echo "$n $DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT"; };'
+          ' n=0; note start; say; %s; say; echo $DIRECTOR_ATTEMPT >&3; note end')
 PERSISTENT = "retry: {limit: 30, interval: 50ms}"
 TASKS = f"""
 tasks:
@@ -34,6 +36,7 @@ tasks:
   FAIL: {{script: '{SCRIPT % "exit 3"}'}}
   LONG: {{script: '{SCRIPT % "sleep 600"}', {PERSISTENT}}}
   STUBBORN: {{script: '{SCRIPT % 'trap "" TERM; setsid sleep 600 & sleep 600'}', grace: 300ms, {PERSISTENT}}}
+  CHATTY: {{script: '{SCRIPT % "for i in $(seq 60); do say; sleep 0.02; done"}', {PERSISTENT}}}
   N: {{noop: true}}
 """
 WORKFLOWS = """
@@ -49,6 +52,7 @@ test.FAILS: {tasks: [N, {G: {type: group, tasks: [FAIL, RUN]}}, N], hooks: {fail
 test.HOOKED: {tasks: [RUN], hooks: {failure: N, success: RUN}}
 test.SLOW: {tasks: [SLOW, N]}
 test.LONG: {tasks: [{G: {type: group, tasks: [LONG, STUBBORN]}}, N]}
+test.CHATTY: {tasks: [CHATTY]}
 test.LIMITED: {tasks: [RUN], concurrency: {limit: 2}}
 test.REPLACED: {tasks: [SLOW], concurrency: {limit: 1, overlap: replace}}
 """
@@ -64,6 +68,11 @@ CANCEL_SECONDS = 30
 # What PostgreSQL may say about us: of an unknown outcome that is sent again, and of faults.
 EXPECTED_SQL = re.compile(r"the same batch is being committed by its first sending|terminating connection|canceling|"
                           r"the database system is |could not .*(client|socket)|could not extend file|No space left")
+
+
+def known_text(task, attempt, lines):
+    """What an attempt prints, or at least begins to."""
+    return "".join(f"{n} {task} {attempt}\n" for n in range(1, lines + 1)).encode()
 
 
 def environments():
@@ -172,13 +181,17 @@ class Witness:
 
     # --- the comparison
 
-    def lines(self):
-        """(word, task, attempt) in the order in which they were written."""
+    def notes(self):
+        """(word, task, attempt, lines) in the order in which they were written."""
         found = []
         for line in self.path.read_text().splitlines():
-            word, task, attempt, _ = line.split()
-            found.append((word, task, int(attempt)))
+            word, task, attempt, lines = line.split()
+            found.append((word, task, int(attempt), int(lines)))
         return found
+
+    def lines(self):
+        """The same without the number of lines."""
+        return [note[:3] for note in self.notes()]
 
     def problems(self, daemons=(), deadline=60):
         """What does not fit together, when all is quiet, and that must be soon."""
@@ -191,6 +204,7 @@ class Witness:
             found += checker.check_acknowledged(connection, self.launched)
             found += self.execution_problems(connection)
             found += self.cancel_problems(connection)
+            found += self.log_problems(connection)
         finally:
             connection.close()
         found += [f"one key, several workflows: {workflows}" for workflows in self.by_key.values() if len(workflows) > 1]
@@ -246,6 +260,36 @@ class Witness:
                        " WHERE id::text = ANY (%s) AND status <> 'canceled'", list(self.canceled))
         return [f"canceled, and then {status}: {workflow}" for workflow, status in rows] \
             + [f"alive {CANCEL_SECONDS} s after its workflow was canceled: {process}" for process in self.late]
+
+    def log_problems(self, connection, whole=False):
+        """Bytes that stand in no place of their own. `whole`: also those that are missing of attempts that ended well."""
+        ends = {(task, attempt): 0 for _, task, attempt, _ in self.notes()}
+        found = []
+        for task, attempt, start, content in rows_of(
+                connection, "SELECT left(workflow_id::text, 32) || lpad(to_hex(position + 1), 4, '0'), attempt, start,"
+                " content FROM task_logs ORDER BY workflow_id, position, attempt, start"):
+            end = start + len(content)
+            if start < ends[task, attempt]:
+                found.append(f"in two rows: the log of task {task}, attempt {attempt}, from byte {start} on")
+            if bytes(content) != known_text(task, attempt, end // len(task) + 1)[start:end]:
+                found.append(f"printed nowhere: the log of task {task}, attempt {attempt}, from byte {start} on")
+            if whole and start > ends[task, attempt]:
+                found.append(f"missing before byte {start}: the log of task {task}, attempt {attempt}")
+            ends[task, attempt] = end
+        return found + [f"missing from byte {ends[task, attempt]} on: the log of task {task}, attempt {attempt}"
+                        for word, task, attempt, lines in self.notes() if whole and word == "end"
+                        and ends[task, attempt] < len(known_text(task, attempt, lines))]
+
+    def await_logs(self, deadline=10):
+        """The problems that logs have when all of them should be written, and that must be soon."""
+        end = time.monotonic() + deadline
+        connection = self.database.server.connect(self.database.name)
+        try:
+            while (found := self.log_problems(connection, whole=True)) and time.monotonic() < end:
+                time.sleep(0.1)
+            return found
+        finally:
+            connection.close()
 
     def fire_problems(self):
         found = []

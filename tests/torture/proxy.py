@@ -1,11 +1,14 @@
-"""Stands between daemons and PostgreSQL, and breaks one request.
+"""Stands between daemons and PostgreSQL, and breaks requests.
 
     proxy = Proxy(server); uri = proxy.uri("name")
     proxy.arm("lose", 7)
     proxy.reached
 
+    proxy.arm("lose", 3, of=b"append_logs", again=True)
+
 A request is what the server answers with ReadyForQuery: a start-up, a simple query, or whatever goes up to a Sync. They
-are counted from 1, over all connections, in the order in which they come. The fault at number k:
+are counted from 1, over all connections, in the order in which they come; with `of`, only those that contain these
+bytes. The fault at number k, and with `again` at 2k, 3k …:
 
     cut      the connection ends, and the request has not reached the server
     lose     the server does what is asked; then the connection ends instead of the reply
@@ -32,7 +35,7 @@ class Proxy:
         self.server = server
         self.directory = harness.make_directory()
         self.count = 0
-        self.fault, self.number = None, 0
+        self.arm(None, 0)
         self.reached = False
         self.loop = asyncio.new_event_loop()
         started = threading.Event()
@@ -43,10 +46,10 @@ class Proxy:
     def uri(self, name, user="tests"):
         return f"postgresql://{user}@/{name}?host={self.directory}"
 
-    def arm(self, fault, number):
+    def arm(self, fault, number, of=b"", again=False):
         """Counts from 1 again."""
         self.count, self.reached = 0, False
-        self.fault, self.number = fault, number
+        self.fault, self.number, self.of, self.again = fault, number, of, again
 
     def close(self):
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -70,10 +73,12 @@ class Proxy:
             return
         await Connection(self, (reader, writer), server).run()
 
-    def next_fault(self):
-        """What is to be done with the request that begins now."""
+    def next_fault(self, request):
+        """What is to be done with the request that has come."""
+        if self.of not in request:
+            return None
         self.count += 1
-        if self.count != self.number:
+        if self.count != self.number and not (self.again and self.count % self.number == 0):
             return None
         self.reached = True
         return self.fault
@@ -84,6 +89,7 @@ class Connection:
         self.proxy = proxy
         self.client_reader, self.client_writer = client
         self.server_reader, self.server_writer = server
+        self.request = b""  # what has come of the present one
         self.expected = collections.deque()  # the faults of the requests that the server works on
 
     async def run(self):
@@ -115,8 +121,10 @@ class Connection:
 
     async def send(self, packet, ends_request):
         """False when the connection is to end here."""
+        self.request += packet
         if ends_request:
-            fault = self.proxy.next_fault()
+            fault = self.proxy.next_fault(self.request)
+            self.request = b""
             if fault == "cut":
                 return False
             self.expected.append(fault)

@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 """One request of a daemon to PostgreSQL is cut off, or its reply lost; for every one of a daemon's life.
 
-    make torture-replies                                  # every fault (proxy.FAULTS) at every request
+    make torture-replies                                  # every fault (proxy.FAULTS) at every request, and then some
     TORTURE_REPLIES=3 TORTURE_SEED=42 make torture-replies    # each at so many requests, chosen from the seed
 
 In a life a bit of everything is launched, run, canceled and fired; it begins with an empty database. Then the witness and
-the checker look. Exit status 1 and a list when a promise was broken.
+the checker look. A few lives more lose every k-th reply to an append of logs. Exit status 1 and a list when a promise was
+broken.
 """
 
 import http.client
@@ -26,7 +27,9 @@ SEED = int(os.environ.get("TORTURE_SEED") or random.SystemRandom().randrange(1 <
 SAMPLE = int(os.environ.get("TORTURE_REPLIES") or 0)
 TYPICAL = 110  # about so many requests are in a life, of which FEWEST for sure
 FEWEST = 60
-LAUNCHED = ("CHAIN", "DIAMOND", "GROUP", "FAILS", "HOOKED", "LIMITED", "LIMITED", "LIMITED")
+APPEND = b"\0append_logs\0"  # as a statement that is executed, not prepared
+APPENDS = (2, 3, 5)  # the reply to every so many of them is lost
+LAUNCHED = ("CHATTY", "CHAIN", "DIAMOND", "GROUP", "FAILS", "HOOKED", "LIMITED", "LIMITED", "LIMITED")
 
 
 def insist(call, *arguments):
@@ -55,8 +58,9 @@ def live(daemon, seen):
     for name in witness.INTERVALS:
         insist(pause, daemon, name)
     seen.await_quiet()
+    problems = seen.await_logs()
     status = daemon.stop()
-    return [f"the daemon ended with status {status}"] if status else []
+    return problems + ([f"the daemon ended with status {status}"] if status else [])
 
 
 class Replies:
@@ -71,14 +75,14 @@ class Replies:
         """A migration whose reply never comes is waited for, since it may take long."""
         return self.postgres.create_database(f"TEMPLATE {self.migrated.name}" if fault == "stall" else "")
 
-    def life(self, fault, number):
+    def life(self, fault, number, **which):
         """Whether the life had such a request, and the problems."""
         database = self.database(fault)
         between = proxy.Proxy(self.postgres)
         seen = witness.Witness(database)
         daemon = harness.Daemon(seen.DEFINITIONS, database=database, database_uri=between.uri(database.name),
                                 concurrency=6, query_timeout="1s", heartbeat="500ms", **seen.settings)
-        between.arm(fault, number)
+        between.arm(fault, number, **which)
         try:
             problems = live(daemon, seen) + seen.problems()
         except Exception as failure:  # of whatever kind: the others come after it
@@ -90,7 +94,8 @@ class Replies:
         seen.close()
         database.drop()
         self.lives += 1
-        return between.reached, [f"{fault} at {number}: {problem}" for problem in problems]
+        where = f"{fault} at {number}{which or ''}"
+        return between.reached, [f"{where}: {problem}" for problem in problems]
 
     def run(self, fault):
         """The problems with the fault at the chosen requests, or at one after the other while there are any."""
@@ -105,15 +110,20 @@ class Replies:
                 print(f"{number - 1:8} requests: {fault}", flush=True)
                 return found + ([f"{fault}: a life has only {number - 1} requests"] if number < FEWEST else [])
 
+    def run_logs(self):
+        return [problem for number in APPENDS
+                for problem in self.life("lose", number, of=APPEND, again=True)[1]]
+
 
 def main():
     print(f"seed {SEED}", flush=True)
     replies = Replies()
     try:
         problems = [problem for fault in proxy.FAULTS for problem in replies.run(fault)]
+        problems += replies.run_logs()
     finally:
         replies.postgres.close()
-    print(f"{replies.lives:8} lives with one fault each")
+    print(f"{replies.lives:8} lives")
     for problem in problems:
         print(f"BROKEN: {problem}")
     print(f"{0 if problems else 1} passed, {1 if problems else 0} failed")
