@@ -24,6 +24,9 @@ struct attempt {
     bool reported;
 };
 
+/* How soon an attempt needs another sweep. */
+enum sweep_need { SWEEP_NONE, SWEEP_SOON };
+
 struct attempt_kind {
     size_t size;     /* of its struct, which begins with a struct attempt */
     bool slow_start; /* starts are rationed in each turn of the loop */
@@ -35,9 +38,8 @@ struct attempt_kind {
      * starts report the end themselves. */
     void (*stop)(struct attempt *attempt, enum stop_reason why);
     void (*kill)(struct attempt *attempt, enum stop_reason why);
-    /* After each sweep of the children, for started ones. True while it needs another one soon. May
-     * be NULL. */
-    bool (*swept)(struct attempt *attempt, bool settled);
+    /* After each sweep of the children, for started ones. May be NULL. */
+    enum sweep_need (*swept)(struct attempt *attempt);
     /* The executor closes, and this one was reported with something left behind: release it. */
     void (*abandon)(struct attempt *attempt);
     /* Frees what the attempt owns, not the attempt. May be NULL. */
@@ -64,11 +66,14 @@ struct executor {
     uv_idle_t turn; /* active while there is something to do in the next turn */
     uv_timer_t sweep_timer;
     struct children children;
+    int spare_fd; /* given up for each sweep, which opens one file at a time; -1: somebody took it
+                   */
     struct attempt *attempts;
     struct attempt_queue quick; /* all start in the next turn */
     struct attempt_queue slow;  /* as many as the budget allows */
     size_t count;
     bool sweep_wanted;
+    bool sweep_goes_on; /* its time was up: the rest of it comes in the next turn */
     uint64_t sweep_delay_ms;
     bool closing;
     executor_close_cb on_closed;

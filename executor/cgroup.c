@@ -16,6 +16,7 @@
 
 #include "base/buffer.h"
 #include "base/memory.h"
+#include "executor/proc.h"
 
 /* How long what an earlier daemon left may take to die: so many looks, so far apart. */
 #define LAST_LOOKS 200
@@ -40,21 +41,26 @@ static int write_file(const char *group, const char *file, const char *text)
     return code;
 }
 
-/* The file's text, empty where there is none. */
-static char *read_file(const char *folder, const char *file)
+/* The file's text as new memory, also when it fails. */
+static int read_text(const char *folder, const char *file, char **text)
 {
-    struct buffer text = {0};
+    struct buffer read = {0};
     char *path = mem_format("%s/%s", folder, file);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     free(path);
-    ssize_t n = fd < 0 ? 0 : 1;
-    while (n > 0) {
-        n = read(fd, buffer_reserve(&text, 4096), 4096);
-        text.size += n > 0 ? (size_t)n : 0;
-    }
+    int code = fd < 0 ? -errno : proc_read_all(fd, SIZE_MAX, &read);
     if (fd >= 0)
         close(fd);
-    return buffer_take(&text);
+    *text = buffer_take(&read);
+    return code;
+}
+
+/* The same, empty where there is none. */
+static char *read_file(const char *folder, const char *file)
+{
+    char *text;
+    read_text(folder, file, &text);
+    return text;
 }
 
 /* The number behind `key` in a file of lines `KEY NUMBER`, or in one that holds nothing else
@@ -348,14 +354,18 @@ void cgroup_signal(const char *group, int signal, pid_t told)
     free(pids);
 }
 
-void cgroup_kill(const char *group)
+int cgroup_kill(const char *group)
 {
-    write_file(group, "cgroup.kill", "1");
+    return write_file(group, "cgroup.kill", "1");
 }
 
 bool cgroup_is_populated(const char *group)
 {
-    return read_number(group, "cgroup.events", "populated") != 0;
+    char *text;
+    int code = read_text(group, "cgroup.events", &text);
+    bool populated = code < 0 ? code != -ENOENT && code != -ENODEV : !strstr(text, "populated 0");
+    free(text);
+    return populated;
 }
 
 struct cgroup_usage cgroup_read_usage(const char *group)

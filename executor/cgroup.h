@@ -56,9 +56,10 @@ int cgroup_make(const struct cgroup_tree *tree, const char *name,
 int cgroup_join(const char *group, struct error *error);
 /* Signals each process of the group once, but for those in the process group `told`. */
 void cgroup_signal(const char *group, int signal, pid_t told);
-/* SIGKILL to all of it, also to what is just being forked. */
-void cgroup_kill(const char *group);
-/* Is a process alive in it, or in a group below? */
+/* SIGKILL to all of it, also to what is just being forked. Fails for lack of a descriptor, too. */
+int cgroup_kill(const char *group);
+/* Is a process alive in it, or in a group below? Yes where nothing can be read, for lack of a
+ * descriptor, but no when there is no such group. */
 bool cgroup_is_populated(const char *group);
 
 /* What its processes have used, dead ones included; 0 where the kernel does not say. */

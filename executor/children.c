@@ -9,7 +9,6 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <uthash.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
@@ -17,7 +16,6 @@
 
 enum child_role {
     CHILD_LEADER,  /* its family waits for it */
-    CHILD_IGNORED, /* somebody else waits for it */
     CHILD_UNKNOWN, /* adopted, its environment not yet seen */
     CHILD_MEMBER,  /* adopted, of a family */
     CHILD_STRANGER /* adopted, of none */
@@ -29,6 +27,7 @@ struct child {
     struct family *family;  /* of a leader or member */
     int64_t met_at_mono_us; /* of an adopted one */
     bool was_terminated;    /* has had its SIGTERM */
+    unsigned look;          /* the last one that has come to it */
     UT_hash_handle hh;
 };
 
@@ -37,7 +36,7 @@ struct child {
 #define EXEC_LASTS_US 100000
 /* Deaths bring new orphans: so many times a sweep looks again before it leaves the rest to the next
  * one. */
-#define MAX_PASSES 4
+#define MAX_LOOKS 4
 
 static struct child *find(const struct children *children, pid_t pid)
 {
@@ -84,6 +83,10 @@ void children_done(struct children *children)
 void children_add_family(struct children *children, struct family *family)
 {
     add(children, family->leader, CHILD_LEADER)->family = family;
+    if (!family->task_mark || !family->attempt_mark)
+        return;
+    family->marks = mem_format("%s %s", family->task_mark, family->attempt_mark);
+    HASH_ADD_KEYPTR(hh, children->by_marks, family->marks, strlen(family->marks), family);
 }
 
 void children_remove_family(struct children *children, struct family *family)
@@ -100,18 +103,10 @@ void children_remove_family(struct children *children, struct family *family)
             child->family = NULL;
         }
     }
-}
-
-void children_ignore(struct children *children, pid_t pid)
-{
-    add(children, pid, CHILD_IGNORED);
-}
-
-void children_forget(struct children *children, pid_t pid)
-{
-    struct child *child = find(children, pid);
-    if (child && child->role == CHILD_IGNORED)
-        drop(children, child);
+    if (family->marks)
+        HASH_DEL(children->by_marks, family);
+    free(family->marks);
+    family->marks = NULL;
 }
 
 void family_signal(struct family *family, int signal)
@@ -123,6 +118,14 @@ void family_signal(struct family *family, int signal)
 
 /* --- reading /proc -------------------------------------------------------------------------- */
 
+/* What cannot be read for lack of descriptors or memory stays as it is, for the next look. */
+static int read_about(struct children *children, pid_t pid, const char *file, size_t max)
+{
+    int code = proc_read(pid, file, max, &children->text);
+    children->is_blind |= code < 0 && !proc_is_verdict(code);
+    return code;
+}
+
 /* Has it begun to exit? Then its environment is gone, but its own children may not be ours yet.
  * They are once it is a zombie, which it stays where somebody traces it. */
 static bool is_exiting(struct children *children, pid_t pid)
@@ -130,12 +133,30 @@ static bool is_exiting(struct children *children, pid_t pid)
     const unsigned exiting = 0x4; /* PF_EXITING of the kernel's sched.h */
     unsigned flags = 0;
     char state = 0;
-    if (!proc_read(pid, "stat", 4096, &children->text))
+    if (read_about(children, pid, "stat", 4096) < 0)
         return false;
     /* PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS: the name may hold anything (proc(5)). */
     const char *behind_name = strrchr(buffer_text(&children->text), ')');
     return behind_name && sscanf(behind_name, ") %c %*d %*d %*d %*d %*d %u", &state, &flags) == 2 &&
            (flags & exiting) != 0 && state != 'Z';
+}
+
+static void meet_adopted(struct children *children)
+{
+    if (children->list_fd < 0)
+        return;
+    if (lseek(children->list_fd, 0, SEEK_SET) < 0 ||
+        proc_read_all(children->list_fd, SIZE_MAX, &children->text) < 0) {
+        children->is_blind = true;
+        return;
+    }
+    const char *at = buffer_text(&children->text);
+    char *end;
+    for (long pid = strtol(at, &end, 10); end != at; pid = strtol(at, &end, 10)) {
+        at = end;
+        if (!find(children, (pid_t)pid))
+            add(children, (pid_t)pid, CHILD_UNKNOWN)->met_at_mono_us = clock_mono_us();
+    }
 }
 
 /* --- whose is it? --------------------------------------------------------------------------- */
@@ -146,22 +167,31 @@ static struct family *family_of_session(const struct children *children, pid_t p
     return leader && leader->role == CHILD_LEADER ? leader->family : NULL;
 }
 
-static bool carries(const struct family *family, const char *task, const char *attempt)
-{
-    return family->task_mark && family->attempt_mark && strcmp(family->task_mark, task) == 0 &&
-           strcmp(family->attempt_mark, attempt) == 0;
-}
-
 static struct family *family_of_environment(struct children *children)
 {
+    struct family *family = NULL;
     const char *task = proc_find_entry(&children->text, FAMILY_TASK_MARK);
     const char *attempt = proc_find_entry(&children->text, FAMILY_ATTEMPT_MARK);
     if (!task || !attempt)
         return NULL;
-    for (struct child *child = children->table; child; child = child->hh.next)
-        if (child->role == CHILD_LEADER && carries(child->family, task, attempt))
-            return child->family;
-    return NULL;
+    char *marks = mem_format("%s %s", task, attempt);
+    HASH_FIND_STR(children->by_marks, marks, family);
+    free(marks);
+    return family;
+}
+
+/* Is it too early to say whose an unknown child is, whose environment is empty? */
+static bool is_changing(struct children *children, const struct child *child)
+{
+    bool exiting = is_exiting(children, child->pid);
+    if (children->is_blind)
+        return true;
+    if (exiting) {
+        if (child->met_at_mono_us < children->exiting_since_us)
+            children->exiting_since_us = child->met_at_mono_us;
+        return true;
+    }
+    return clock_mono_us() - child->met_at_mono_us < EXEC_LASTS_US;
 }
 
 /* Settles the role of an unknown child, unless it is too early to say. */
@@ -169,37 +199,18 @@ static void judge(struct children *children, struct child *child)
 {
     child->family = family_of_session(children, child->pid);
     if (!child->family) {
-        bool readable = proc_read(child->pid, "environ", PROC_MAX_ENVIRONMENT, &children->text);
-        if (readable && children->text.size == 0 &&
-            (is_exiting(children, child->pid) ||
-             clock_mono_us() - child->met_at_mono_us < EXEC_LASTS_US))
+        int code = read_about(children, child->pid, "environ", PROC_MAX_ENVIRONMENT);
+        if (code < 0 && !proc_is_verdict(code))
             return;
-        if (readable)
+        if (code == 0 && children->text.size == 0 && is_changing(children, child))
+            return;
+        if (code == 0)
             child->family = family_of_environment(children);
     }
     child->role = child->family ? CHILD_MEMBER : CHILD_STRANGER;
 }
 
-/* --- the sweep ------------------------------------------------------------------------------ */
-
-static void meet_adopted(struct children *children)
-{
-    if (children->list_fd < 0 || lseek(children->list_fd, 0, SEEK_SET) < 0 ||
-        !proc_read_all(children->list_fd, SIZE_MAX, &children->text))
-        return;
-    const char *at = buffer_text(&children->text);
-    char *end;
-    for (long pid = strtol(at, &end, 10); end != at; pid = strtol(at, &end, 10)) {
-        at = end;
-        if (!find(children, (pid_t)pid))
-            add(children, (pid_t)pid, CHILD_UNKNOWN)->met_at_mono_us = clock_mono_us();
-    }
-}
-
-static bool is_adopted(const struct child *child)
-{
-    return child->role >= CHILD_UNKNOWN;
-}
+/* --- one child ------------------------------------------------------------------------------ */
 
 /* The CPU time of processes adds up; of memory only the largest one's is known. */
 static void add_usage(struct family *family, const struct rusage *usage)
@@ -245,50 +256,95 @@ static void signal_member(struct child *child)
     }
 }
 
-static void count_survivors_anew(struct children *children)
+static void look_at(struct children *children, struct child *child)
 {
-    for (struct child *child = children->table; child; child = child->hh.next)
-        if (child->role == CHILD_LEADER)
-            child->family->survivors = 0;
+    bool was_unknown = child->role == CHILD_UNKNOWN;
+    bool is_dead = reap(child);
+    if (!is_dead && was_unknown)
+        judge(children, child);
+    if (child->role == CHILD_MEMBER)
+        child->family->members++;
+    if (!is_dead && child->role == CHILD_MEMBER)
+        signal_member(child);
+    /* Who has just become a stranger may be a zombie. */
+    children->has_unknowns |= was_unknown && child->role != CHILD_MEMBER;
+    children->has_deaths |=
+        is_dead ? child->role != CHILD_STRANGER : was_unknown && child->role == CHILD_STRANGER;
+    if (is_dead)
+        drop(children, child);
 }
 
-struct picture {
-    bool deaths;   /* some died, and may have left us their own children since we looked */
-    bool unknowns; /* of some the family is not known yet */
-};
+/* --- the sweep ------------------------------------------------------------------------------ */
 
-static struct picture pass(struct children *children)
+static void begin_look(struct children *children)
 {
-    struct picture picture = {0};
-    struct child *child, *next;
+    children->look++;
+    children->is_looking = true;
+    children->is_blind = children->has_unknowns = children->has_deaths = false;
+    children->exiting_since_us = INT64_MAX;
+    for (struct child *child = children->table; child; child = child->hh.next) {
+        if (child->role != CHILD_LEADER)
+            continue;
+        child->family->is_judged = child->family->leader_ended;
+        child->family->members = 0;
+    }
     meet_adopted(children);
-    count_survivors_anew(children);
+}
+
+/* False when the time was up before all had their turn. */
+static bool go_on_looking(struct children *children, int64_t until_mono_us)
+{
+    struct child *child, *next;
     HASH_ITER(hh, children->table, child, next)
     {
-        if (!is_adopted(child))
+        if (child->role == CHILD_LEADER || child->look == children->look)
             continue;
-        if (reap(child)) {
-            drop(children, child);
-            picture.deaths = true;
-            continue;
-        }
-        if (child->role == CHILD_UNKNOWN) {
-            judge(children, child);
-            picture.unknowns |= child->role == CHILD_UNKNOWN;
-            picture.deaths |= child->role == CHILD_STRANGER; /* it may be a zombie */
-        }
-        if (child->role == CHILD_MEMBER) {
-            child->family->survivors++;
-            signal_member(child);
-        }
+        child->look = children->look;
+        look_at(children, child);
+        if (clock_mono_us() >= until_mono_us)
+            return false;
     }
-    return picture;
+    return true;
 }
 
-bool children_sweep(struct children *children)
+/* All that the dead leader and dead members have left us was in the list of this look, and no
+ * member was among it. What is unknown may be one in the middle of execve, or have died as such,
+ * but not for longer than that lasts: whatever is empty then has nothing to do with the family.
+ * Only who has begun to exit may take his time, if he was there before the family was alone. */
+static void decide(const struct children *children, struct family *family)
 {
-    struct picture picture = {.deaths = true};
-    for (int i = 0; i < MAX_PASSES && picture.deaths; i++)
-        picture = pass(children);
-    return !picture.deaths && !picture.unknowns;
+    if (!family->is_judged || family->members > 0) {
+        family->alone_since_us = 0;
+        family->is_gone = false;
+        return;
+    }
+    int64_t now_us = clock_mono_us();
+    if (family->alone_since_us == 0)
+        family->alone_since_us = now_us;
+    bool may_be_its_own =
+        children->has_unknowns && (now_us - family->alone_since_us < EXEC_LASTS_US ||
+                                   children->exiting_since_us <= family->alone_since_us);
+    family->is_gone = !children->is_blind && !may_be_its_own;
+}
+
+static void end_look(struct children *children)
+{
+    children->is_looking = false;
+    for (struct child *child = children->table; child; child = child->hh.next)
+        if (child->role == CHILD_LEADER)
+            decide(children, child->family);
+}
+
+bool children_sweep(struct children *children, int64_t until_mono_us)
+{
+    for (int i = 0; i < MAX_LOOKS; i++) {
+        if (!children->is_looking)
+            begin_look(children);
+        if (!go_on_looking(children, until_mono_us))
+            return false;
+        end_look(children);
+        if (!children->has_deaths)
+            break;
+    }
+    return true;
 }

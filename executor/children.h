@@ -7,6 +7,10 @@
  * has an ancestor among the adopted ones: when none of them is of the family, nothing is left of
  * it.
  *
+ * A sweep looks at all of them, some at a time, so that the loop goes on however many there are. It
+ * decides for each family by itself: what one of them makes of unknown processes, however fast,
+ * holds up no other one for longer than an execve lasts.
+ *
  * Where the kernel has no /proc/PID/task/PID/children (CONFIG_PROC_CHILDREN), adopted processes are
  * not seen.
  */
@@ -17,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <uthash.h>
 
 #include "base/buffer.h"
 
@@ -27,9 +32,17 @@ struct family {
     const char *task_mark;     /* `DIRECTOR_TASK_ID=…`, NULL: attributed by session only */
     const char *attempt_mark;  /* `DIRECTOR_ATTEMPT=…` */
     int signal;                /* what adopted members get when met: 0, SIGTERM (once) or SIGKILL */
-    size_t survivors;          /* adopted members alive at the last sweep */
+    bool leader_ended;         /* set by the owner, who waits for it */
+    bool is_gone;              /* as the last sweep saw it: the leader has ended, nobody is left */
     int64_t cpu_us;            /* of the reaped ones, and of those that they had waited for */
     int64_t peak_memory_bytes; /* of the largest one of them */
+
+    /* The sweep's own. */
+    char *marks;            /* both of them, by which it is found; NULL without */
+    bool is_judged;         /* the leader had ended before this look began */
+    size_t members;         /* that this look has met, those included that died with it */
+    int64_t alone_since_us; /* monotonic; since when there were none; 0: there were some */
+    UT_hash_handle hh;
 };
 
 #define FAMILY_TASK_MARK "DIRECTOR_TASK_ID="
@@ -38,22 +51,27 @@ struct family {
 struct children {
     int list_fd; /* /proc/PID/task/PID/children, -1 where there is none */
     struct child *table;
+    struct family *by_marks;
     struct buffer text; /* what was read last from /proc */
+
+    /* The look that is under way. */
+    unsigned look;     /* its number */
+    bool is_looking;   /* there is one */
+    bool is_blind;     /* something could not be read: it says nothing about anybody */
+    bool has_unknowns; /* of some the family is not known, or never was */
+    bool has_deaths;   /* some died, and may have left us their own children since it began */
+    int64_t exiting_since_us; /* when the first unknown was met that has begun to exit */
 };
 
 void children_init(struct children *children);
 void children_done(struct children *children);
 void children_add_family(struct children *children, struct family *family);
 void children_remove_family(struct children *children, struct family *family);
-/* Children that somebody else waits for. */
-void children_ignore(struct children *children, pid_t pid);
-void children_forget(struct children *children, pid_t pid);
 /* Signals the leader's process group. SIGTERM is followed by SIGCONT, since stopped processes could
  * not act on it. */
 void family_signal(struct family *family, int signal);
 /* Gives up the leader's number, once it is dead. */
 void family_reap_leader(struct family *family);
 /* Meets newly adopted processes, reaps dead ones, signals those of families that have a signal, and
- * counts survivors. False when the picture was still changing: then no family may be taken for
- * gone, and another sweep is due soon. */
-bool children_sweep(struct children *children);
+ * finds which families are gone. False when the time was up before that: call it again. */
+bool children_sweep(struct children *children, int64_t until_mono_us);

@@ -1,8 +1,10 @@
 #include "executor/executor.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 #include <utlist.h>
 
 #include "base/clock.h"
@@ -10,7 +12,7 @@
 #include "executor/attempt.h"
 #include "executor/result.h"
 
-#define START_BUDGET_US 2000
+#define TURN_BUDGET_US 2000
 #define KILL_WAIT_MS 5000
 
 /* How soon the next sweep comes: at first at once, since what was killed dies within a millisecond,
@@ -40,14 +42,28 @@ static void adopt_orphans(void)
     prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 
+/* Without a descriptor free a sweep would see nothing, and could kill nothing in a group. */
+static void keep_spare(struct executor *executor)
+{
+    if (executor->spare_fd < 0)
+        executor->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void lend_spare(struct executor *executor)
+{
+    if (executor->spare_fd >= 0)
+        close(executor->spare_fd);
+    executor->spare_fd = -1;
+}
+
 struct executor *executor_new(uv_loop_t *loop, const struct executor_options *options)
 {
     struct executor *executor = mem_new(1, sizeof *executor);
     executor->loop = loop;
     if (options)
         executor->options = *options;
-    if (executor->options.start_budget_us == 0)
-        executor->options.start_budget_us = START_BUDGET_US;
+    if (executor->options.turn_budget_us == 0)
+        executor->options.turn_budget_us = TURN_BUDGET_US;
     if (executor->options.kill_wait_ms == 0)
         executor->options.kill_wait_ms = KILL_WAIT_MS;
     executor->turn.data = executor;
@@ -58,6 +74,8 @@ struct executor *executor_new(uv_loop_t *loop, const struct executor_options *op
     uv_unref((uv_handle_t *)&executor->sweep_timer);
     adopt_orphans();
     children_init(&executor->children);
+    executor->spare_fd = -1;
+    keep_spare(executor);
     return executor;
 }
 
@@ -80,6 +98,7 @@ static void on_timer_closed(uv_handle_t *handle)
     executor_close_cb done = executor->on_closed;
     void *context = executor->close_context;
     children_done(&executor->children);
+    lend_spare(executor);
     free(executor);
     if (done)
         done(context);
@@ -114,16 +133,6 @@ void executor_kill_all(struct executor *executor, enum stop_reason why)
     struct attempt *attempt, *next;
     DL_FOREACH_SAFE(executor->attempts, attempt, next)
     attempt_kill(attempt, why);
-}
-
-void executor_ignore_pid(struct executor *executor, pid_t pid)
-{
-    children_ignore(&executor->children, pid);
-}
-
-void executor_forget_pid(struct executor *executor, pid_t pid)
-{
-    children_forget(&executor->children, pid);
 }
 
 /* --- an attempt ----------------------------------------------------------------------------- */
@@ -272,7 +281,7 @@ static void start_quick(struct executor *executor)
 
 static void start_slow(struct executor *executor)
 {
-    int64_t end_mono_us = clock_mono_us() + executor->options.start_budget_us;
+    int64_t end_mono_us = clock_mono_us() + executor->options.turn_budget_us;
     while (executor->slow.first) {
         start_next(&executor->slow);
         if (clock_mono_us() >= end_mono_us)
@@ -280,19 +289,47 @@ static void start_slow(struct executor *executor)
     }
 }
 
-static void sweep(struct executor *executor)
+/* True when all of the children were seen, whatever was asked for meanwhile. */
+static bool sweep_children(struct executor *executor)
 {
+    if (!executor->sweep_goes_on)
+        executor->sweep_wanted = false;
+    executor->sweep_goes_on =
+        !children_sweep(&executor->children, clock_mono_us() + executor->options.turn_budget_us);
+    return !executor->sweep_goes_on;
+}
+
+static enum sweep_need tell_swept(struct executor *executor)
+{
+    enum sweep_need most = SWEEP_NONE;
     struct attempt *attempt, *next;
-    bool waiting = false;
-    executor->sweep_wanted = false;
-    bool settled = children_sweep(&executor->children);
     DL_FOREACH_SAFE(executor->attempts, attempt, next)
-    if (attempt->started && attempt->kind->swept)
-        waiting |= attempt->kind->swept(attempt, settled);
-    uv_timer_start(&executor->sweep_timer, on_sweep_timer,
-                   waiting ? executor->sweep_delay_ms : SWEEP_IDLE_MS, 0);
+    {
+        if (!attempt->started || !attempt->kind->swept)
+            continue;
+        enum sweep_need need = attempt->kind->swept(attempt);
+        most = need > most ? need : most;
+    }
+    return most;
+}
+
+static void plan_sweep(struct executor *executor, enum sweep_need need)
+{
+    static const uint64_t fixed_ms[] = {[SWEEP_NONE] = SWEEP_IDLE_MS};
+    uint64_t ms = need == SWEEP_SOON ? executor->sweep_delay_ms : fixed_ms[need];
+    uv_timer_start(&executor->sweep_timer, on_sweep_timer, ms, 0);
     if (executor->sweep_delay_ms < SWEEP_LAST_MS)
         executor->sweep_delay_ms *= 2;
+}
+
+static void sweep(struct executor *executor)
+{
+    lend_spare(executor);
+    if (sweep_children(executor))
+        plan_sweep(executor, tell_swept(executor));
+    else
+        uv_idle_start(&executor->turn, on_turn);
+    keep_spare(executor);
 }
 
 static void on_sweep_timer(uv_timer_t *timer)
@@ -311,10 +348,11 @@ void executor_sweep_soon(struct executor *executor)
 static void on_turn(uv_idle_t *idle)
 {
     struct executor *executor = idle->data;
-    if (executor->sweep_wanted)
+    if (executor->sweep_wanted || executor->sweep_goes_on)
         sweep(executor);
     start_quick(executor);
     start_slow(executor);
-    if (!executor->sweep_wanted && !executor->quick.first && !executor->slow.first)
+    if (!executor->sweep_wanted && !executor->sweep_goes_on && !executor->quick.first &&
+        !executor->slow.first)
         uv_idle_stop(idle);
 }

@@ -9,9 +9,10 @@
  * callback fires before the call that asked for it has returned.
  *
  * The executor makes the daemon a child subreaper: orphans of its children become children of the
- * daemon. It kills only what it can attribute to an attempt, and reaps every dead child but those
- * named by executor_ignore_pid. What wipes its environment and detaches itself cannot be attributed
- * and escapes, unless attempts have control groups (options.cgroups): nothing escapes these.
+ * daemon. It kills only what it can attribute to an attempt, and reaps every dead child of the main
+ * thread: nobody else waits for one of these by its number. What wipes its environment and detaches
+ * itself cannot be attributed and escapes, unless attempts have control groups (options.cgroups):
+ * nothing escapes these.
  *
  * One executor a process, on the main thread; SIGPIPE is ignored, descriptors 0 to 2 are open.
  */
@@ -30,8 +31,9 @@ struct executor;
 struct attempt;
 
 struct executor_options {
-    int64_t start_budget_us; /* time that starts may take in one turn of the loop; 0: 2,000 */
-    int64_t kill_wait_ms;    /* from SIGKILL to giving up on what does not die; 0: 5,000 */
+    /* Time that starts, and as much that sweeps, may take in one turn of the loop; 0: 2,000. */
+    int64_t turn_budget_us;
+    int64_t kill_wait_ms; /* from SIGKILL to giving up on what does not die; 0: 5,000 */
     /* These two outlive the executor. */
     const struct cgroup_tree *cgroups; /* where attempts get control groups; NULL: they have none */
     const char *launcher; /* the file of directord-exec, needed for identities and groups */
@@ -146,9 +148,3 @@ pid_t attempt_pid(const struct attempt *attempt);
 size_t executor_count(const struct executor *executor);
 void executor_stop_all(struct executor *executor, enum stop_reason why);
 void executor_kill_all(struct executor *executor, enum stop_reason why);
-
-/* A child of the daemon that somebody else waits for (the private PostgreSQL, whatever uv_spawn
- * made): the executor leaves it alone, also as a zombie. To be called in the turn of the spawn, and
- * executor_forget_pid when it is reaped. */
-void executor_ignore_pid(struct executor *executor, pid_t pid);
-void executor_forget_pid(struct executor *executor, pid_t pid);

@@ -64,7 +64,7 @@ static void kill_if_left(struct search *search, pid_t pid)
     int pidfd = pid == getpid() ? -1 : pidfd_open(pid, 0);
     if (pidfd < 0)
         return;
-    if (proc_read(pid, "environ", PROC_MAX_ENVIRONMENT, &search->environment)) {
+    if (proc_read(pid, "environ", PROC_MAX_ENVIRONMENT, &search->environment) == 0) {
         const char *entry = proc_find_entry(&search->environment, LEFTOVERS_MARK);
         if (entry && is_noted(search, entry + strlen(LEFTOVERS_MARK))) {
             pidfd_send_signal(pidfd, SIGKILL, NULL, 0);

@@ -6,32 +6,37 @@
 #include <string.h>
 #include <unistd.h>
 
-bool proc_read_all(int fd, size_t max, struct buffer *text)
+int proc_read_all(int fd, size_t max, struct buffer *text)
 {
     buffer_clear(text);
     while (text->size < max) {
         ssize_t n = read(fd, buffer_reserve(text, 4096), 4096);
         if (n <= 0)
-            return n == 0;
+            return n == 0 ? 0 : -errno;
         text->size += (size_t)n;
     }
-    return true;
+    return 0;
 }
 
-bool proc_read(pid_t pid, const char *file, size_t max, struct buffer *text)
+int proc_read(pid_t pid, const char *file, size_t max, struct buffer *text)
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno == ESRCH) { /* no memory any more, to Linux 6.16 and later */
         buffer_clear(text);
-        return true;
+        return 0;
     }
     if (fd < 0)
-        return false;
-    bool done = proc_read_all(fd, max, text);
+        return -errno;
+    int code = proc_read_all(fd, max, text);
     close(fd);
-    return done;
+    return code;
+}
+
+bool proc_is_verdict(int code)
+{
+    return code == -ENOENT || code == -ESRCH || code == -EACCES || code == -EPERM;
 }
 
 const char *proc_find_entry(struct buffer *environment, const char *mark)

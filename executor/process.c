@@ -84,7 +84,6 @@ struct process {
     char *task_mark;
     char *attempt_mark;
     int64_t started_us;
-    bool exited;
     int exit_status;
     int signal;
 
@@ -610,7 +609,7 @@ static void on_phase_timer(uv_timer_t *timer)
 
 static void note_exit(struct process *process, const siginfo_t *info)
 {
-    process->exited = true;
+    process->family.leader_ended = true;
     process->exit_status = info->si_code == CLD_EXITED ? info->si_status : -1;
     process->signal = info->si_code == CLD_EXITED ? 0 : info->si_status;
 }
@@ -631,21 +630,25 @@ static void on_exit_seen(uv_poll_t *poll, int status, int events)
     executor_sweep_soon(process->attempt.executor);
 }
 
-static bool is_gone(const struct process *process)
+/* The kill of a group may have failed, for lack of a descriptor. */
+static bool is_group_gone(const struct process *process)
 {
-    return process->exited && process->family.survivors == 0 &&
-           !(process->cgroup && cgroup_is_populated(process->cgroup));
+    if (!process->cgroup || !cgroup_is_populated(process->cgroup))
+        return true;
+    if (process->phase >= KILLING)
+        cgroup_kill(process->cgroup);
+    return false;
 }
 
-static bool process_swept(struct attempt *attempt, bool settled)
+static enum sweep_need process_swept(struct attempt *attempt)
 {
     struct process *process = (struct process *)attempt;
-    if (!process->exited || is_closing(process))
-        return false;
-    if (!settled || !is_gone(process))
-        return process->phase != ABANDONED;
+    if (!process->family.leader_ended || is_closing(process))
+        return SWEEP_NONE;
+    if (!is_group_gone(process) || !process->family.is_gone)
+        return process->phase == ABANDONED ? SWEEP_NONE : SWEEP_SOON;
     end(process);
-    return false;
+    return SWEEP_NONE;
 }
 
 static const struct log_ring *process_log(const struct attempt *attempt)

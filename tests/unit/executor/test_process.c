@@ -423,25 +423,81 @@ START_TEST(the_escaped_delays_nothing)
 }
 END_TEST
 
-START_TEST(ignored_children_are_left_alone)
+/* Whose the detached process is cannot be read while there is no descriptor; nor may it be guessed.
+ * The first row leaves none but the one that sweeps have for themselves. */
+START_TEST(without_descriptors_nobody_is_overlooked)
 {
-    struct run run;
-    int status;
-    pid_t pid = fork();
-    if (pid == 0) {
-        /* As if the daemon itself had been started by a task. */
-        execle("/bin/sh", "sh", "-c", "exit 9", NULL,
-               (const char *[]){mark, "DIRECTOR_ATTEMPT=1", NULL});
-        _exit(1);
-    }
-    executor_ignore_pid(executor, pid);
-    for (int i = 0; i < 3; i++) {
-        run_script(&run, "(setsid sleep 100 &) ; sleep 0.02", (struct attempt_spec){0});
+    for (int spare = 1; spare >= 0; spare--) {
+        struct rlimit before;
+        struct run run;
+        getrlimit(RLIMIT_NOFILE, &before);
+        start_script(&run, "(setsid sleep 100 &) ; echo ready; sleep 0.1",
+                     (struct attempt_spec){0});
+        wait_for_output(&run);
+        int highest = dup(STDIN_FILENO);
+        close(highest);
+        setrlimit(RLIMIT_NOFILE, &(struct rlimit){spare ? (rlim_t)highest : 4, before.rlim_max});
+        for (int64_t end_us = clock_mono_us() + 400000; clock_mono_us() < end_us; usleep(1000))
+            uv_run(&loop, UV_RUN_NOWAIT);
+        setrlimit(RLIMIT_NOFILE, &before);
+        ck_assert_int_eq(run.ends, spare);
+        if (!spare)
+            wait_for(&run);
+        ck_assert_int_eq(run.end.outcome, ATTEMPT_SUCCESS);
+        ck_assert(!run.end.left_behind);
+        ck_assert_int_eq(count_marked(), 0);
         run_done(&run);
     }
-    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-    ck_assert_int_eq(WEXITSTATUS(status), 9);
-    executor_forget_pid(executor, pid);
+}
+END_TEST
+
+/* Of each it takes a while to know that it is nobody's, and there is always one of these. */
+START_TEST(what_another_makes_holds_nobody_up)
+{
+    struct run other, run;
+    start_script(
+        &other, "echo ready; for i in $(seq 400); do (env -i setsid sleep 0.2 &) ; done; sleep 100",
+        (struct attempt_spec){0});
+    wait_for_output(&other);
+    for (int i = 0; i < 3; i++) {
+        run_script(&run, "(env -i setsid sleep 0.2 &) ; exit 0", (struct attempt_spec){0});
+        ck_assert(!run.end.left_behind);
+        run_done(&run);
+    }
+    attempt_kill(other.attempt, STOP_CANCELED);
+    wait_for(&other);
+    run_done(&other);
+    while (waitpid(-1, NULL, 0) > 0)
+        continue;
+}
+END_TEST
+
+static int64_t own_cpu_us(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * US_PER_SECOND +
+           usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+}
+
+/* However many are left behind, the loop goes on. */
+START_TEST(many_leftovers_hold_nobody_up)
+{
+    struct run run;
+    int64_t longest_us = 0;
+    start_script(&run, "for i in $(seq 500); do setsid sleep 100 & done; echo ready; exit 0",
+                 (struct attempt_spec){0});
+    wait_for_output(&run);
+    while (run.ends == 0) {
+        int64_t before_us = own_cpu_us();
+        uv_run(&loop, UV_RUN_ONCE);
+        int64_t took_us = own_cpu_us() - before_us;
+        if (run.ends == 0 && took_us > longest_us) /* the last turn looks at the whole machine */
+            longest_us = took_us;
+    }
+    ck_assert_msg(longest_us < 15000, "%d us", (int)longest_us);
+    ck_assert_int_eq(run.marked, 0);
+    run_done(&run);
 }
 END_TEST
 
@@ -461,7 +517,6 @@ static pid_t start_tracer(pid_t traced)
     close(ready[1]);
     bool seized = read(ready[0], &byte, 1) == 1;
     close(ready[0]);
-    executor_ignore_pid(executor, tracer);
     if (seized)
         return tracer;
     waitpid(tracer, NULL, 0);
@@ -487,7 +542,6 @@ START_TEST(what_cannot_be_killed_ends_by_deadline)
         ck_assert_int_ge(clock_mono_us() - begun_us, 990000);
         kill(tracer, SIGKILL);
         waitpid(tracer, NULL, 0);
-        executor_forget_pid(executor, tracer);
     }
     run_done(&run);
     /* Its end sweeps up the other one too, which tear_down proves. */
@@ -727,7 +781,9 @@ int main(void)
     tcase_add_test(plain, huge_output_is_bounded);
     tcase_add_test(plain, endless_output_starves_nobody);
     tcase_add_test(plain, the_escaped_delays_nothing);
-    tcase_add_test(plain, ignored_children_are_left_alone);
+    tcase_add_test(plain, without_descriptors_nobody_is_overlooked);
+    tcase_add_test(plain, what_another_makes_holds_nobody_up);
+    tcase_add_test(plain, many_leftovers_hold_nobody_up);
     tcase_add_test(plain, what_cannot_be_killed_ends_by_deadline);
     tcase_add_test(plain, closing_ends_all);
     tcase_add_test(plain, many_processes);
