@@ -25,7 +25,11 @@ struct attempt {
 };
 
 /* How soon an attempt needs another sweep. */
-enum sweep_need { SWEEP_NONE, SWEEP_SOON };
+enum sweep_need {
+    SWEEP_NONE,
+    SWEEP_GRACE, /* what it leaves behind until the leader ends is to be told, too */
+    SWEEP_SOON,
+};
 
 struct attempt_kind {
     size_t size;     /* of its struct, which begins with a struct attempt */

@@ -116,14 +116,26 @@ void family_signal(struct family *family, int signal)
         kill(-family->leader, SIGCONT);
 }
 
+void family_terminate_descendants(struct family *family)
+{
+    family->told_count = descendants_terminate(family->leader, family->told);
+}
+
+static bool was_told(const struct family *family, pid_t pid)
+{
+    for (size_t i = 0; i < family->told_count; i++)
+        if (family->told[i] == pid)
+            return true;
+    return false;
+}
+
 /* --- reading /proc -------------------------------------------------------------------------- */
 
 /* What cannot be read for lack of descriptors or memory stays as it is, for the next look. */
-static int read_about(struct children *children, pid_t pid, const char *file, size_t max)
+static bool is_read(struct children *children, int code)
 {
-    int code = proc_read(pid, file, max, &children->text);
     children->is_blind |= code < 0 && !proc_is_verdict(code);
-    return code;
+    return code == 0;
 }
 
 /* Has it begun to exit? Then its environment is gone, but its own children may not be ours yet.
@@ -131,14 +143,9 @@ static int read_about(struct children *children, pid_t pid, const char *file, si
 static bool is_exiting(struct children *children, pid_t pid)
 {
     const unsigned exiting = 0x4; /* PF_EXITING of the kernel's sched.h */
-    unsigned flags = 0;
-    char state = 0;
-    if (read_about(children, pid, "stat", 4096) < 0)
-        return false;
-    /* PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS: the name may hold anything (proc(5)). */
-    const char *behind_name = strrchr(buffer_text(&children->text), ')');
-    return behind_name && sscanf(behind_name, ") %c %*d %*d %*d %*d %*d %u", &state, &flags) == 2 &&
-           (flags & exiting) != 0 && state != 'Z';
+    struct proc_stat stat;
+    return is_read(children, proc_read_stat(pid, &children->text, &stat)) &&
+           (stat.flags & exiting) != 0 && stat.state != 'Z';
 }
 
 static void meet_adopted(struct children *children)
@@ -199,12 +206,13 @@ static void judge(struct children *children, struct child *child)
 {
     child->family = family_of_session(children, child->pid);
     if (!child->family) {
-        int code = read_about(children, child->pid, "environ", PROC_MAX_ENVIRONMENT);
-        if (code < 0 && !proc_is_verdict(code))
+        bool known = is_read(
+            children, proc_read(child->pid, "environ", PROC_MAX_ENVIRONMENT, &children->text));
+        if (!known && children->is_blind)
             return;
-        if (code == 0 && children->text.size == 0 && is_changing(children, child))
+        if (known && children->text.size == 0 && is_changing(children, child))
             return;
-        if (code == 0)
+        if (known)
             child->family = family_of_environment(children);
     }
     child->role = child->family ? CHILD_MEMBER : CHILD_STRANGER;
@@ -249,8 +257,8 @@ static void signal_member(struct child *child)
         kill(child->pid, SIGKILL);
     } else if (signal != 0 && !child->was_terminated) {
         child->was_terminated = true;
-        if (getpgid(child->pid) == child->family->leader)
-            return; /* told with its group */
+        if (getpgid(child->pid) == child->family->leader || was_told(child->family, child->pid))
+            return; /* with its group, or when its parent lived */
         kill(child->pid, signal);
         kill(child->pid, SIGCONT);
     }

@@ -24,6 +24,7 @@
 #include <uthash.h>
 
 #include "base/buffer.h"
+#include "executor/descendants.h"
 
 /* The processes of one attempt. The leader is not reaped while the family is known, so that its
  * number, which is the number of its session and group, stays its own. */
@@ -36,6 +37,9 @@ struct family {
     bool is_gone;              /* as the last sweep saw it: the leader has ended, nobody is left */
     int64_t cpu_us;            /* of the reaped ones, and of those that they had waited for */
     int64_t peak_memory_bytes; /* of the largest one of them */
+
+    pid_t told[DESCENDANTS_MAX]; /* descendants that have had their SIGTERM before being adopted */
+    size_t told_count;
 
     /* The sweep's own. */
     char *marks;            /* both of them, by which it is found; NULL without */
@@ -70,6 +74,8 @@ void children_remove_family(struct children *children, struct family *family);
 /* Signals the leader's process group. SIGTERM is followed by SIGCONT, since stopped processes could
  * not act on it. */
 void family_signal(struct family *family, int signal);
+/* SIGTERM for the leader's descendants outside its process group that are not adopted yet. */
+void family_terminate_descendants(struct family *family);
 /* Gives up the leader's number, once it is dead. */
 void family_reap_leader(struct family *family);
 /* Meets newly adopted processes, reaps dead ones, signals those of families that have a signal, and

@@ -20,6 +20,8 @@
 #define SWEEP_FIRST_MS 1
 #define SWEEP_LAST_MS 32
 #define SWEEP_IDLE_MS 2000
+/* While somebody has his grace. */
+#define SWEEP_GRACE_MS 100
 
 static const struct attempt_kind *const kinds[] = {
     [EXECUTOR_PROCESS] = &process_kind,
@@ -315,7 +317,8 @@ static enum sweep_need tell_swept(struct executor *executor)
 
 static void plan_sweep(struct executor *executor, enum sweep_need need)
 {
-    static const uint64_t fixed_ms[] = {[SWEEP_NONE] = SWEEP_IDLE_MS};
+    static const uint64_t fixed_ms[] = {
+        [SWEEP_NONE] = SWEEP_IDLE_MS, [SWEEP_GRACE] = SWEEP_GRACE_MS};
     uint64_t ms = need == SWEEP_SOON ? executor->sweep_delay_ms : fixed_ms[need];
     uv_timer_start(&executor->sweep_timer, on_sweep_timer, ms, 0);
     if (executor->sweep_delay_ms < SWEEP_LAST_MS)

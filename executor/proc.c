@@ -34,6 +34,21 @@ int proc_read(pid_t pid, const char *file, size_t max, struct buffer *text)
     return code;
 }
 
+/* PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS: the name may hold anything (proc(5)). */
+int proc_read_stat(pid_t pid, struct buffer *text, struct proc_stat *stat)
+{
+    struct proc_stat read;
+    int code = proc_read(pid, "stat", 4096, text);
+    if (code < 0)
+        return code;
+    const char *behind_name = strrchr(buffer_text(text), ')');
+    if (!behind_name || sscanf(behind_name, ") %c %d %*d %*d %*d %*d %u", &read.state, &read.parent,
+                               &read.flags) != 3)
+        return -ESRCH;
+    *stat = read;
+    return 0;
+}
+
 bool proc_is_verdict(int code)
 {
     return code == -ENOENT || code == -ESRCH || code == -EACCES || code == -EPERM;

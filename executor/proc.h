@@ -16,6 +16,13 @@ int proc_read_all(int fd, size_t max, struct buffer *text);
 /* The same for the file /proc/PID/FILE. A process in the middle of execve, a zombie and a thread of
  * the kernel's show an empty environment. */
 int proc_read(pid_t pid, const char *file, size_t max, struct buffer *text);
+struct proc_stat {
+    char state;
+    pid_t parent;
+    unsigned flags; /* PF_… of the kernel's sched.h */
+};
+/* Of /proc/PID/stat; `text` is scratch. */
+int proc_read_stat(pid_t pid, struct buffer *text, struct proc_stat *stat);
 /* Does a failure tell about the process (it is gone, or none of our business)? Any other one, such
  * as -EMFILE, tells about us. */
 bool proc_is_verdict(int code);

@@ -553,6 +553,8 @@ static void signal_all(struct process *process, int signal)
         cgroup_signal(process->cgroup, signal, process->family.leader);
     else if (process->cgroup)
         cgroup_kill(process->cgroup);
+    else if (signal == SIGTERM)
+        family_terminate_descendants(&process->family);
     executor_sweep_soon(process->attempt.executor);
 }
 
@@ -643,6 +645,8 @@ static bool is_group_gone(const struct process *process)
 static enum sweep_need process_swept(struct attempt *attempt)
 {
     struct process *process = (struct process *)attempt;
+    if (!process->family.leader_ended && process->phase == TERMINATING)
+        return SWEEP_GRACE;
     if (!process->family.leader_ended || is_closing(process))
         return SWEEP_NONE;
     if (!is_group_gone(process) || !process->family.is_gone)

@@ -606,6 +606,12 @@ START_TEST(stops)
          5000, 15, -1, 100, 2000, "ready\nbye\n"},
         {"(setsid sh -c 'trap \"\" TERM; echo ready; sleep 100' &) ; sleep 100", 200, 15, -1, 200,
          1500, "ready\n"},
+        /* What the shell waits for is told in a group or session of its own, too. */
+        {"exec 2>&-; trap 'echo bye; exit 3' TERM; (sleep 0.3; echo ready) & timeout 100 sleep 100",
+         10000, 0, 3, 0, 5000, "ready\nbye\n"},
+        {"exec 2>&-; trap 'echo bye; exit 3' TERM; (sleep 0.3; echo ready) & setsid -w sh -c "
+         "'sleep 100; :'",
+         10000, 0, 3, 0, 5000, "ready\nbye\n"},
         {"echo ready; kill -STOP $$", 5000, 15, -1, 0, 1000, "ready\n"},
         {"echo ready; kill -STOP $$", 0, 9, -1, 0, 1000, "ready\n"},
     };
