@@ -25,6 +25,7 @@
 #include "daemon/machine.h"
 #include "daemon/notify.h"
 #include "daemon/postgres.h"
+#include "daemon/signals.h"
 #include "daemon/state_dir.h"
 #include "executor/executor.h"
 #include "scheduler/catalog.h"
@@ -66,7 +67,7 @@ struct daemon {
     struct notify_watchdog watchdog;
     uv_timer_t retry;    /* of the database check */
     uv_timer_t deadline; /* of requests while stopping */
-    uv_signal_t signals[4];
+    uv_signal_t signals[SIGNALS_COUNT];
     bool ready;
     bool stopping;
     bool engine_stopped;
@@ -425,9 +426,14 @@ static void close_timers(struct daemon *daemon)
 {
     uv_close((uv_handle_t *)&daemon->retry, NULL);
     uv_close((uv_handle_t *)&daemon->deadline, NULL);
-    for (size_t i = 0; i < sizeof daemon->signals / sizeof *daemon->signals; i++)
-        uv_close((uv_handle_t *)&daemon->signals[i], NULL);
     notify_watchdog_stop(&daemon->watchdog, NULL);
+}
+
+/* The loop may end with them, and hears them until then. */
+static void let_signals_go(struct daemon *daemon)
+{
+    for (int i = 0; i < SIGNALS_COUNT; i++)
+        uv_unref((uv_handle_t *)&daemon->signals[i]);
 }
 
 /* Nobody answers any more: what asked is freed. */
@@ -455,6 +461,7 @@ static void close_all(struct daemon *daemon)
         return;
     daemon->engine_stopped = false; /* once */
     close_timers(daemon);
+    let_signals_go(daemon);
     if (daemon->check != NULL)
         database_check_stop(daemon->check);
     if (daemon->http != NULL)
@@ -569,16 +576,38 @@ static void on_signal(uv_signal_t *handle, int number)
 
 static void watch_signals(struct daemon *daemon)
 {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    for (int i = 0; i < SIGNALS_COUNT; i++) {
         uv_signal_init(&daemon->loop, &daemon->signals[i]);
         daemon->signals[i].data = daemon;
-        uv_signal_start(&daemon->signals[i], on_signal, numbers[i]);
+        uv_signal_start(&daemon->signals[i], on_signal, signals_numbers[i]);
     }
     signal(SIGPIPE, SIG_IGN);
+    signals_release();
+}
+
+/* Held back first, since a closed handle leaves the default action, which is to die. */
+static void unwatch_signals(struct daemon *daemon)
+{
+    signals_hold();
+    for (int i = 0; i < SIGNALS_COUNT; i++)
+        uv_close((uv_handle_t *)&daemon->signals[i], NULL);
+    uv_run(&daemon->loop, UV_RUN_DEFAULT);
 }
 
 /* --- all of it ------------------------------------------------------------------------------- */
+
+static void do_nothing(uv_work_t *work)
+{
+    (void)work;
+}
+
+/* The first work makes all threads of the pool, and that is here while signals are held back: they
+ * never hear any. */
+static void make_threads(struct daemon *daemon)
+{
+    static uv_work_t work;
+    uv_queue_work(&daemon->loop, &work, do_nothing, NULL);
+}
 
 static void run_loop(struct daemon *daemon)
 {
@@ -587,10 +616,12 @@ static void run_loop(struct daemon *daemon)
     uv_timer_init(&daemon->loop, &daemon->deadline);
     daemon->retry.data = daemon;
     daemon->deadline.data = daemon;
+    make_threads(daemon);
     watch_signals(daemon);
     notify_watchdog_start(&daemon->watchdog, &daemon->loop);
     check_database(daemon);
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
+    unwatch_signals(daemon);
     catalog_free(daemon->catalog);
     uv_loop_close(&daemon->loop);
 }
@@ -608,11 +639,16 @@ enum exit_status daemon_run(struct settings *settings, const char *config)
     log_info("starting", log_text("version", DIRECTORD_VERSION));
     /* Each connection that comes back takes a thread, for seconds where the server is frozen. */
     setenv("UV_THREADPOOL_SIZE", THREADS, 0);
+    signals_hold();
     daemon->status = prepare(daemon, &error);
-    if (daemon->status == EXIT_STATUS_OK)
+    if (daemon->status == EXIT_STATUS_OK) {
         run_loop(daemon);
-    else
+    } else if (error.code == -EINTR) {
+        log_info("stopping", log_error_text(&error));
+        daemon->status = EXIT_STATUS_OK;
+    } else {
         log_error("cannot start", log_error_text(&error));
+    }
     if (postgres_stop(daemon->postgres, &error) < 0)
         log_error("the private PostgreSQL did not stop well", log_error_text(&error));
     machine_done(&daemon->machine);

@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "daemon/postgres_cluster.h"
+#include "daemon/signals.h"
 
 enum {
     START_TIMEOUT_MS = 300 * 1000, /* after a crash up to max_wal_size is replayed first */
@@ -39,6 +40,7 @@ struct postgres {
     struct postgres_cluster cluster;
     char *conninfo;
     pthread_mutex_t mutex; /* one thread at a time starts it */
+    int server_fd; /* the pidfd of the last one that we started, until it is reaped; or -1 */
 };
 
 /* --- the server that there is ---------------------------------------------------------------- */
@@ -227,25 +229,52 @@ static int advance(const struct postgres_cluster *cluster, struct launch *launch
     return 1;
 }
 
-static int make_ready(const struct postgres_cluster *cluster, int64_t timeout_ms, bool *started,
-                      struct error *error)
+/* A server that we started is a child of the thread that did. */
+static void reap(int *server_fd)
 {
-    struct launch launch = {.pidfd = -1, .log_fd = -1};
+    if (*server_fd < 0 || !command_wait(*server_fd, 0))
+        return;
+    waitid(P_PIDFD, (id_t)*server_fd, &(siginfo_t){0}, WEXITED | WNOHANG);
+    close(*server_fd);
+    *server_fd = -1;
+}
+
+static int wait_until_ready(const struct postgres_cluster *cluster, struct launch *launch,
+                            int64_t timeout_ms, bool *started, struct error *error)
+{
     int64_t begin_us = clock_mono_us(), waited_ms = 0;
     int code;
-    *started = false;
-    while ((code = advance(cluster, &launch, waited_ms, error)) > 0 && waited_ms < timeout_ms) {
-        *started = *started || launch.pidfd >= 0;
+    while ((code = advance(cluster, launch, waited_ms, error)) > 0 && waited_ms < timeout_ms) {
+        *started = *started || launch->pidfd >= 0;
+        if (signals_ask_to_stop())
+            return error_set(error, -EINTR, "a signal came while PostgreSQL was starting");
         sleep_ms(POLL_MS);
         waited_ms = (clock_mono_us() - begin_us) / 1000;
     }
-    launch_done(&launch);
     if (code <= 0)
         return code;
     return error_set(error, -ETIMEDOUT,
                      "PostgreSQL is not ready after %lld s and goes on starting, see "
                      "%s/server.log",
                      (long long)timeout_ms / 1000, cluster->data_dir);
+}
+
+/* One that we start is left to the caller, in place of the former one. */
+static int make_ready(const struct postgres_cluster *cluster, int64_t timeout_ms, int *server_fd,
+                      bool *started, struct error *error)
+{
+    struct launch launch = {.pidfd = -1, .log_fd = -1};
+    *started = false;
+    int code = wait_until_ready(cluster, &launch, timeout_ms, started, error);
+    reap(server_fd);
+    if (launch.pidfd >= 0) {
+        if (*server_fd >= 0)
+            close(*server_fd);
+        *server_fd = launch.pidfd;
+        launch.pidfd = -1;
+    }
+    launch_done(&launch);
+    return code;
 }
 
 /* --- stopping -------------------------------------------------------------------------------- */
@@ -302,14 +331,14 @@ static char *make_conninfo(const struct postgres_cluster *cluster)
     return buffer_take(&conninfo);
 }
 
-static int start(const struct postgres_cluster *cluster, struct error *error)
+static int start(const struct postgres_cluster *cluster, int *server_fd, struct error *error)
 {
     bool made = false, started = false;
     int code = postgres_cluster_make(cluster, &made, error);
     if (code == 0)
         code = postgres_cluster_configure(cluster, error);
     if (code == 0)
-        code = make_ready(cluster, START_TIMEOUT_MS, &started, error);
+        code = make_ready(cluster, START_TIMEOUT_MS, server_fd, &started, error);
     if (code < 0)
         return code;
     if (made)
@@ -322,15 +351,22 @@ static int start(const struct postgres_cluster *cluster, struct error *error)
 struct postgres *postgres_start(const char *state_dir, const char *bin_dir, struct error *error)
 {
     struct postgres_cluster cluster;
+    int server_fd = -1;
     if (postgres_cluster_find(state_dir, bin_dir, &cluster, error) < 0)
         return NULL;
-    if (start(&cluster, error) < 0) {
+    int code = start(&cluster, &server_fd, error);
+    if (code < 0) {
+        if (code == -EINTR && server_fd >= 0)
+            signal_and_wait(server_fd, SIGINT, FAST_STOP_MS);
+        if (server_fd >= 0)
+            close(server_fd);
         postgres_cluster_done(&cluster);
         return NULL;
     }
     struct postgres *postgres = mem_new(1, sizeof *postgres);
     postgres->cluster = cluster;
     postgres->conninfo = make_conninfo(&cluster);
+    postgres->server_fd = server_fd;
     pthread_mutex_init(&postgres->mutex, NULL);
     return postgres;
 }
@@ -344,7 +380,8 @@ int postgres_ensure(struct postgres *postgres, struct error *error)
 {
     bool started = false;
     pthread_mutex_lock(&postgres->mutex);
-    int code = make_ready(&postgres->cluster, ENSURE_TIMEOUT_MS, &started, error);
+    int code =
+        make_ready(&postgres->cluster, ENSURE_TIMEOUT_MS, &postgres->server_fd, &started, error);
     pthread_mutex_unlock(&postgres->mutex);
     if (code == 0 && started)
         log_warning("private PostgreSQL had ended and was started again",
@@ -357,6 +394,8 @@ int postgres_stop(struct postgres *postgres, struct error *error)
     if (!postgres)
         return 0;
     int code = stop_server(&postgres->cluster, error);
+    if (postgres->server_fd >= 0)
+        close(postgres->server_fd);
     postgres_cluster_done(&postgres->cluster);
     pthread_mutex_destroy(&postgres->mutex);
     free(postgres->conninfo);

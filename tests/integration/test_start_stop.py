@@ -13,6 +13,7 @@ import psycopg2
 import pytest
 
 import harness
+import witness
 from harness import alive, eventually
 
 USAGE, UNAVAILABLE, CONFIG = 2, 69, 78
@@ -395,3 +396,40 @@ def test_private_server_that_dies_is_started_again(private, state):
     eventually(lambda: server_pid(state) not in (None, server), "another server")
     eventually(lambda: private.get(f"/api/workflows/{workflow}").status == 200, "it is used")
     private.run("N")
+
+
+def test_impatient_signals_do_not_leave_the_private_server_running(private, state):
+    """The stop of a server that does not act is waited for, whatever comes meanwhile."""
+    server = server_pid(state)
+    os.kill(server, signal.SIGSTOP)
+    try:
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            private.send_signal(number)
+            time.sleep(0.3)
+        assert private.running()
+    finally:
+        os.kill(server, signal.SIGCONT)
+    assert private.wait_exit() == 0
+    assert not alive(server)
+
+
+def test_a_signal_while_the_private_server_starts(private, state):
+    """A server that recovers may take minutes."""
+    server = server_pid(state)
+    private.kill()
+    os.kill(server, signal.SIGKILL)
+    eventually(lambda: not alive(server), "the server is dead")
+    private.spawn()
+    eventually(lambda: server_pid(state), "a server starts")
+    private.send_signal(signal.SIGTERM)
+    assert private.wait_exit() == 0
+    assert server_pid(state) is None
+
+
+def test_private_servers_that_died_are_reaped(private, state):
+    for _ in range(3):
+        server = server_pid(state)
+        os.kill(server, signal.SIGKILL)
+        eventually(lambda: server_pid(state) not in (None, server), "another server")
+        eventually(lambda: private.get("/api/health").status == 200, "it is used")
+    assert witness.zombies(private.process.pid) == []
