@@ -330,6 +330,26 @@ static const char *find_workflows_dir(struct settings *settings)
     return DIRECTORD_SYSCONFDIR "/directord/workflows.d";
 }
 
+/* Absolute and in one spelling, however it was written: after a restart the last good versions of
+ * the files are found by it. Links stay, since one may be swapped while the daemon runs. */
+static const char *normal_path(struct settings *settings, const char *path)
+{
+    char current[PATH_MAX] = "";
+    struct buffer normal = {0};
+    if (path[0] != '/' && getcwd(current, sizeof current) == NULL)
+        return path;
+    const char *rest = arena_format(&settings->memory, "%s/%s", current, path);
+    while (*(rest += strspn(rest, "/"))) {
+        size_t length = strcspn(rest, "/");
+        if (length > 1 || *rest != '.')
+            buffer_printf(&normal, "/%.*s", (int)length, rest);
+        rest += length;
+    }
+    path = arena_text(&settings->memory, normal.size > 0 ? buffer_text(&normal) : "/");
+    buffer_done(&normal);
+    return path;
+}
+
 /* systemd says which file the journal reads (systemd.exec(5)); standard error may lead elsewhere
  * all the same. */
 static enum log_format find_log_format(const char *const environment[])
@@ -360,6 +380,7 @@ static int find_defaults(struct settings *settings, const char *const environmen
         settings->concurrency = 4 * (int)uv_available_parallelism();
     if (settings->workflows_dir[0] == '\0')
         settings->workflows_dir = find_workflows_dir(settings);
+    settings->workflows_dir = normal_path(settings, settings->workflows_dir);
     if ((int)settings->log_format == LOG_FORMAT_AUTO)
         settings->log_format = find_log_format(environment);
     if (settings->state_dir[0] == '\0')

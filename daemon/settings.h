@@ -28,9 +28,9 @@ struct settings {
     /* Where things are. */
     const char *database_uri; /* empty: the private PostgreSQL */
     const char *state_dir;
-    const char *workflows_dir;
-    const char *postgres_bin; /* the private PostgreSQL's programs; empty: found by itself */
-    struct text_list listen;  /* `host:port`, `[v6]:port`, `unix:/path`, as written */
+    const char *workflows_dir; /* absolute, without `.` and needless slashes */
+    const char *postgres_bin;  /* the private PostgreSQL's programs; empty: found by itself */
+    struct text_list listen;   /* `host:port`, `[v6]:port`, `unix:/path`, as written */
 
     /* What runs, and when. */
     int concurrency;

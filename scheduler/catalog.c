@@ -56,6 +56,12 @@ static void begin(struct catalog *catalog);
 
 /* --- generations ----------------------------------------------------------------------------- */
 
+/* The file's name in the directory. */
+static const char *bare_name(const struct definition_file *file)
+{
+    return strrchr(file->name, '/') + 1;
+}
+
 static void generation_done(struct generation *generation)
 {
     definition_set_free(generation->set);
@@ -78,7 +84,8 @@ static void compute_digest(struct generation *generation)
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     for (int i = 0; i < generation->file_count; i++) {
         const struct definition_file *file = &generation->files[i];
-        hash_bytes(&hash, file->name, strlen(file->name) + 1);
+        const char *name = bare_name(file);
+        hash_bytes(&hash, name, strlen(name) + 1);
         if (file->text != NULL)
             hash_bytes(&hash, file->text, file->size);
     }
@@ -157,12 +164,6 @@ static bool is_slow(const struct catalog *catalog, const struct pg_failure *fail
 
 /* --- rows ------------------------------------------------------------------------------------ */
 
-static const char *base_name(const char *name)
-{
-    const char *slash = strrchr(name, '/');
-    return slash == NULL ? name : slash + 1;
-}
-
 static void on_remembered(void *context, const struct pg_failure *failure)
 {
     struct catalog *catalog = context;
@@ -178,7 +179,7 @@ static void remember_files(struct catalog *catalog)
     struct store_file *files = mem_new((size_t)next->file_count + 1, sizeof *files);
     for (int i = 0; i < next->file_count; i++) {
         bool good = next->set->files[i].state == DEFINITION_FILE_LOADED;
-        files[i] = (struct store_file){base_name(next->files[i].name),
+        files[i] = (struct store_file){bare_name(&next->files[i]),
                                        good ? next->files[i].text : NULL, next->files[i].size};
     }
     store_remember_files(catalog->options.store, catalog->options.host, catalog->options.directory,
@@ -354,7 +355,7 @@ static void let_changes_show(const struct catalog *catalog)
     for (int i = 0; i < catalog->next.file_count; i++) {
         struct stat status;
         char *path =
-            mem_format("%s/%s", catalog->options.directory, base_name(catalog->next.files[i].name));
+            mem_format("%s/%s", catalog->options.directory, bare_name(&catalog->next.files[i]));
         if (stat(path, &status) == 0) {
             int64_t changed_us =
                 status.st_mtim.tv_sec * US_PER_SECOND + status.st_mtim.tv_nsec / 1000;
@@ -383,7 +384,7 @@ static void on_read(uv_work_t *work, int status)
     char **unsettled = catalog->options.end_read(catalog->options.context);
     (void)status;
     for (int i = 0; i < next->file_count; i++) {
-        if (is_listed(unsettled, base_name(next->files[i].name)))
+        if (is_listed(unsettled, bare_name(&next->files[i])))
             keep_former(&next->files[i], &catalog->now);
     }
     free(unsettled);
@@ -406,7 +407,7 @@ static void on_recalled_file(void *context, const struct store_file *file)
     catalog->recalled = mem_resize(catalog->recalled, (size_t)catalog->recalled_count + 1,
                                    sizeof *catalog->recalled);
     catalog->recalled[catalog->recalled_count++] = (struct definition_file){
-        .name = mem_format("%s/%s", base_name(catalog->options.directory), file->name),
+        .name = definition_file_name(catalog->options.directory, file->name),
         .text = mem_text_n(file->text, file->size),
         .size = file->size,
     };

@@ -100,7 +100,7 @@ static void read_file(struct definition_file *file, const char *path, size_t max
 }
 
 /* The last part of the path as it was given; `.` and the like have to be looked up. New memory. */
-static char *base_name(const char *dir)
+static char *directory_name(const char *dir)
 {
     size_t end = strlen(dir);
     while (end > 0 && dir[end - 1] == '/')
@@ -120,23 +120,29 @@ static char *base_name(const char *dir)
     return name;
 }
 
+char *definition_file_name(const char *dir, const char *name)
+{
+    char *directory = directory_name(dir);
+    char *full = mem_format("%s/%s", directory, name);
+    free(directory);
+    return full;
+}
+
 int definition_files_read(const char *dir, const struct definition_limits *limits,
                           struct definition_file **files, int *count, struct error *error)
 {
     int status = list_files(dir, files, count, error);
     if (status < 0)
         return status;
-    char *base = base_name(dir);
     for (int i = 0; i < *count; i++) {
         struct definition_file *file = &(*files)[i];
         char *path = mem_format("%s/%s", dir, file->name);
-        char *name = mem_format("%s/%s", base, file->name);
+        char *name = definition_file_name(dir, file->name);
         read_file(file, path, limits->max_bytes);
         free(file->name);
         free(path);
         file->name = name;
     }
-    free(base);
     return 0;
 }
 

@@ -35,6 +35,9 @@ struct definition_file {
     struct error error;
 };
 
+/* How errors name the file of that name in the directory. New memory. */
+char *definition_file_name(const char *dir, const char *name);
+
 /* Reads every *.yml and *.yaml of the directory, in name order (hidden files are left out). A file
  * that cannot be read, or is too large, is in the list with its error. Fails only when the
  * directory cannot be listed: then nothing is known, and nothing should be unloaded. */

@@ -135,6 +135,17 @@ def test_also_across_a_restart(start):
         "workflows.d/test.yml", "workflows.d/never.yml"}
 
 
+def test_also_when_the_directory_is_written_otherwise(make):
+    daemon = make(GOOD)
+    for suffix in ("/", "/.", "", "//"):
+        daemon.settings["workflows_dir"] = f"{daemon.workflows}{suffix}"
+        daemon.start()
+        assert names(daemon) == ["test.A"], suffix
+        daemon.expect_errors("definition refused")
+        daemon.define("test.A: {tasks: [NOPE]}")
+        daemon.stop()
+
+
 def test_good_version_of_a_removed_file_is_forgotten(start):
     daemon = start(GOOD)
     (daemon.workflows / "test.yml").unlink()

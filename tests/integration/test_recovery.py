@@ -261,6 +261,15 @@ def test_daemons_with_different_files_say_so(rig):
     eventually(lambda: differing() == [0, 0], "both see that they are alike")
 
 
+def test_directories_of_another_name_are_alike(rig, database):
+    daemons = [rig(heartbeat="200ms") for _ in range(2)]
+    daemons[1].settings["workflows_dir"] = daemons[1].workflows.rename(daemons[1].directory / "elsewhere")
+    for daemon in daemons:
+        daemon.start()
+    eventually(lambda: database.value("SELECT count(*) FROM nodes WHERE digest <> ''") == 2, "both have said it")
+    assert database.value("SELECT count(DISTINCT digest) FROM nodes") == 1
+
+
 def test_other_daemon_takes_over(rig, database, file):
     """A node that is killed is declared dead after its lease; what it held is lost, the rest goes on elsewhere."""
     first = rig(heartbeat="200ms", lease="1s", concurrency=1).start()

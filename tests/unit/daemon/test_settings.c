@@ -51,6 +51,40 @@ START_TEST(defaults_are_the_documented_ones)
 }
 END_TEST
 
+/* However the directory is written, it is the same one after a restart. */
+START_TEST(workflows_dir_in_one_spelling)
+{
+    static const struct {
+        const char *written, *read;
+    } rows[] = {
+        {"/etc/wf", "/etc/wf"},
+        {"/etc/wf/", "/etc/wf"},
+        {"//etc///wf//", "/etc/wf"},
+        {"/etc/./wf/.", "/etc/wf"},
+        {"/etc/x/../wf", "/etc/x/../wf"},
+        {"/etc/.wf", "/etc/.wf"},
+        {".", "/tmp"},
+        {"wf", "/tmp/wf"},
+        {"./wf/", "/tmp/wf"},
+        {"/", "/"},
+    };
+    char before[4096];
+    ck_assert_ptr_nonnull(getcwd(before, sizeof before));
+    ck_assert_int_eq(chdir("/tmp"), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct settings settings;
+        struct error error = {0};
+        char assignment[100];
+        snprintf(assignment, sizeof assignment, "DIRECTOR_WORKFLOWS_DIR=%s", rows[i].written);
+        ck_assert_msg(load_one(assignment, &settings, &error) == 0, "%s", error.text);
+        ck_assert_msg(strcmp(settings.workflows_dir, rows[i].read) == 0, "%s: %s", rows[i].written,
+                      settings.workflows_dir);
+        settings_done(&settings);
+    }
+    ck_assert_int_eq(chdir(before), 0);
+}
+END_TEST
+
 START_TEST(values_are_read)
 {
     static const struct {
@@ -243,6 +277,7 @@ int main(void)
     Suite *suite = suite_create("settings");
     TCase *tests = tcase_create("settings");
     tcase_add_test(tests, defaults_are_the_documented_ones);
+    tcase_add_test(tests, workflows_dir_in_one_spelling);
     tcase_add_test(tests, values_are_read);
     tcase_add_test(tests, what_is_wrong_is_said);
     tcase_add_test(tests, lists_are_split_at_commas);
