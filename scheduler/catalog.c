@@ -291,22 +291,30 @@ static bool is_listed(char *const *names, const char *name)
     return *names != NULL;
 }
 
-/* A file in the middle of being written keeps the text that it had when it was read last. */
-static void keep_former(struct definition_file *file, const struct generation *former)
+/* What was read of the file before, if anything: by this daemon, else by an earlier one. */
+static const struct definition_file *find_former(const struct catalog *catalog, const char *name)
 {
-    for (int i = 0; i < former->file_count; i++) {
-        const struct definition_file *old = &former->files[i];
-        if (strcmp(old->name, file->name) != 0 || old->text == NULL)
-            continue;
-        free(file->text);
-        file->text = mem_text_n(old->text, old->size);
-        file->size = old->size;
-        file->error = (struct error){0};
-        return;
+    const struct generation *now = &catalog->now;
+    const struct definition_file *files = now->set == NULL ? catalog->recalled : now->files;
+    int count = now->set == NULL ? catalog->recalled_count : now->file_count;
+    for (int i = 0; i < count; i++) {
+        if (strcmp(files[i].name, name) == 0 && files[i].text != NULL)
+            return &files[i];
     }
+    return NULL;
+}
+
+/* A file in the middle of being written keeps the text that it had when it was read last. */
+static void keep_former(const struct catalog *catalog, struct definition_file *file)
+{
+    const struct definition_file *former = find_former(catalog, file->name);
+    log_info("a definition file is being written; what was loaded of it stays until it is complete",
+             log_text("file", file->name));
     free(file->text);
-    file->text = NULL;
-    error_set(&file->error, -EAGAIN, "is being written; it is read when it is complete");
+    file->text = former == NULL ? NULL : mem_text_n(former->text, former->size);
+    file->size = former == NULL ? 0 : former->size;
+    file->error = (struct error){0};
+    file->unsettled = true;
 }
 
 static void fail_load(struct catalog *catalog)
@@ -385,7 +393,7 @@ static void on_read(uv_work_t *work, int status)
     (void)status;
     for (int i = 0; i < next->file_count; i++) {
         if (is_listed(unsettled, bare_name(&next->files[i])))
-            keep_former(&next->files[i], &catalog->now);
+            keep_former(catalog, &next->files[i]);
     }
     free(unsettled);
     if (catalog->error.code != 0)

@@ -29,6 +29,8 @@ struct compile {
     const struct library *library;
     struct zone_cache *zones;
     const char *unread_file; /* a file whose library is unknown, since it is no YAML; or NULL */
+    bool library_awaited;    /* so is that of a file that is being written … */
+    bool waits;              /* … and a workflow uses what may be in it */
     struct task_use *uses;   /* freed by compile_done */
     int use_count;
     int use_capacity;

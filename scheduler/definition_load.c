@@ -46,14 +46,22 @@ struct loader {
     struct source *sources;
     int count;
     struct library *library;
+    const char *unread_file; /* as in struct compile */
+    bool library_awaited;
     struct zone_cache *zones;
     struct owner *owners;
     struct arena scratch;
 };
 
+/* The file, or one whose library it uses, is being written, and nothing is known of it yet. */
+static bool is_awaited(const struct source *source)
+{
+    return (source->file->unsettled && !source->file->text) || source->compile.waits;
+}
+
 static bool is_broken(const struct source *source)
 {
-    return report_error_count(&source->report) > 0;
+    return report_error_count(&source->report) > 0 || is_awaited(source);
 }
 
 /* --- reading ---------------------------------------------------------------------------------- */
@@ -64,6 +72,8 @@ static void parse_source(struct loader *loader, struct source *source,
     source->file = file;
     source->name = arena_text(&loader->set->arena, file->name);
     source->report = (struct report){.arena = &loader->set->arena, .file = source->name};
+    if (is_awaited(source))
+        return;
     if (!file->text) {
         report_error_at(&source->report, 0, 0, "%s", file->error.text);
         return;
@@ -78,12 +88,16 @@ static void parse_source(struct loader *loader, struct source *source,
     }
 }
 
-static const char *find_unread_file(const struct loader *loader)
+/* Whose part of the library is unknown. */
+static void find_unread_files(struct loader *loader)
 {
-    for (int i = 0; i < loader->count; i++)
-        if (!loader->sources[i].root)
-            return loader->sources[i].name;
-    return NULL;
+    for (int i = loader->count - 1; i >= 0; i--) {
+        const struct source *source = &loader->sources[i];
+        if (is_awaited(source))
+            loader->library_awaited = true;
+        else if (!source->root)
+            loader->unread_file = source->name;
+    }
 }
 
 static void compile_pair(struct source *source, const struct yaml_pair *pair)
@@ -109,7 +123,8 @@ static void compile_source(struct loader *loader, struct source *source)
         .report = &source->report,
         .library = loader->library,
         .zones = loader->zones,
-        .unread_file = find_unread_file(loader),
+        .unread_file = loader->unread_file,
+        .library_awaited = loader->library_awaited,
     };
     source->workflows =
         arena_new(&loader->scratch, (size_t)source->root->count, sizeof *source->workflows);
@@ -127,6 +142,7 @@ static void read_sources(struct loader *loader, const struct definition_file *fi
         if (tasks)
             library_add(loader->library, tasks, i, &source->report);
     }
+    find_unread_files(loader);
     for (int i = 0; i < loader->count; i++)
         compile_source(loader, &loader->sources[i]);
 }

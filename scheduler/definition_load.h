@@ -33,6 +33,8 @@ struct definition_file {
     char *text; /* NULL when it could not be read: `error` says why */
     size_t size;
     struct error error;
+    bool unsettled; /* it is being written: the text is a former one, or NULL where there is none,
+                       and then what it had stays, which is no error */
 };
 
 /* How errors name the file of that name in the directory. New memory. */
@@ -54,8 +56,9 @@ struct definition_problem {
 
 enum definition_file_state {
     DEFINITION_FILE_LOADED,
-    DEFINITION_FILE_KEPT,    /* errors; its definitions of the previous set are in this one */
-    DEFINITION_FILE_LEFT_OUT /* errors, and nothing known of it from before */
+    DEFINITION_FILE_KEPT,    /* errors, or unsettled; its definitions of the previous set are in
+                                this one */
+    DEFINITION_FILE_LEFT_OUT /* likewise, and nothing known of it from before */
 };
 
 struct definition_file_status {

@@ -56,6 +56,10 @@ static void report_unknown(struct compile *compile, const char *name, const stru
 {
     struct report *report = compile->report;
     size_t count;
+    if (compile->library_awaited) {
+        compile->waits = true;
+        return;
+    }
     const char *const *names = library_names(compile->library, &count);
     const char *hint = report_hint(report, name, names, count);
     if (compile->unread_file)

@@ -167,6 +167,20 @@ def test_every_cut_of_a_file(start):
         assert daemon.reload() == {"errors": [], "loaded": 1}
 
 
+def test_file_being_written_is_no_fault(start):
+    """Neither is one that needs what is being written; both load when it is complete."""
+    daemon = start(GOOD)
+    daemon.define("test.B: {tasks: [M]}", "user.yml")
+    with open(daemon.workflows / "library.yml", "w") as file:
+        file.write("tasks: {M: {noop: true}}\n")
+        file.flush()
+        assert daemon.reload() == {"errors": [], "loaded": 1}
+        assert daemon.get("/api/health").json()["definitions"]["errors"] == []
+        file.write("test.C: {tasks: [M]}\n")
+    assert '" file=workflows.d/library.yml' in daemon.log()
+    eventually(lambda: names(daemon) == ["test.A", "test.B", "test.C"], "all are loaded")
+
+
 def test_directory_that_vanishes(start):
     daemon = start(GOOD)
     daemon.expect_errors("definitions not loaded")
