@@ -68,6 +68,7 @@ struct daemon {
     uv_timer_t retry;    /* of the database check */
     uv_timer_t deadline; /* of requests while stopping */
     uv_signal_t signals[SIGNALS_COUNT];
+    bool scheduling; /* the timetable has the definitions */
     bool ready;
     bool stopping;
     bool engine_stopped;
@@ -202,6 +203,7 @@ static void on_engine_started(void *context)
     struct daemon *daemon = context;
     if (daemon->stopping)
         return;
+    daemon->scheduling = true;
     timetable_set(daemon->timetable, daemon->catalog);
     daemon->upkeep = upkeep_new(&(struct upkeep_options){
         .loop = &daemon->loop,
@@ -221,7 +223,7 @@ static void on_catalog_change(void *context)
 {
     struct daemon *daemon = context;
     engine_set_digest(daemon->engine, catalog_digest(daemon->catalog));
-    if (daemon->ready && !daemon->stopping)
+    if (daemon->scheduling && !daemon->stopping)
         timetable_set(daemon->timetable, daemon->catalog);
 }
 
@@ -245,7 +247,7 @@ static void on_files_loaded(void *context, const struct error *error)
 static void on_files_changed(void *context)
 {
     struct daemon *daemon = context;
-    if (daemon->ready && !daemon->stopping)
+    if (!daemon->stopping)
         catalog_load(daemon->catalog, on_files_loaded, daemon);
 }
 
@@ -260,6 +262,13 @@ static char **end_read(void *context)
 {
     const struct daemon *daemon = context;
     return daemon->watcher == NULL ? mem_new(1, sizeof(char *)) : watcher_end_read(daemon->watcher);
+}
+
+static void await_file(void *context, const char *name)
+{
+    const struct daemon *daemon = context;
+    if (daemon->watcher != NULL)
+        watcher_await(daemon->watcher, name);
 }
 
 static void watch_files(struct daemon *daemon)
@@ -337,6 +346,7 @@ static void open_catalog(struct daemon *daemon)
                    .max_depth = settings->max_file_depth},
         .begin_read = begin_read,
         .end_read = end_read,
+        .await_file = await_file,
         .on_change = on_catalog_change,
         .context = daemon,
     });

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -355,47 +354,93 @@ static void on_compiled(uv_work_t *work, int status)
     make_entries(catalog);
 }
 
+/* Until the file has not changed for so long. */
+static int64_t time_left_us(const struct definition_file *file, int64_t quiet_us)
+{
+    int64_t age_us = clock_wall_us() - file->changed_us;
+    return age_us >= 0 && age_us < quiet_us ? quiet_us - age_us : 0;
+}
+
 /* A file that is being cut down shows so a moment before the kernel reports it: one that was
  * changed just now gets this moment. */
-static void let_changes_show(const struct catalog *catalog)
+static void let_changes_show(const struct generation *next)
 {
-    int64_t youngest_us = 0;
-    for (int i = 0; i < catalog->next.file_count; i++) {
-        struct stat status;
-        char *path =
-            mem_format("%s/%s", catalog->options.directory, bare_name(&catalog->next.files[i]));
-        if (stat(path, &status) == 0) {
-            int64_t changed_us =
-                status.st_mtim.tv_sec * US_PER_SECOND + status.st_mtim.tv_nsec / 1000;
-            youngest_us = changed_us > youngest_us ? changed_us : youngest_us;
-        }
-        free(path);
+    int64_t wait_us = 0;
+    for (int i = 0; i < next->file_count; i++) {
+        int64_t left_us = time_left_us(&next->files[i], SHOW_US);
+        wait_us = left_us > wait_us ? left_us : wait_us;
     }
-    int64_t age_us = clock_wall_us() - youngest_us;
-    if (age_us >= 0 && age_us < SHOW_US)
-        usleep((useconds_t)(SHOW_US - age_us));
+    usleep((useconds_t)wait_us);
+}
+
+static void read_directory(struct catalog *catalog)
+{
+    struct generation *next = &catalog->next;
+    catalog->error = (struct error){0};
+    definition_files_read(catalog->options.directory, &catalog->options.limits, &next->files,
+                          &next->file_count, &catalog->error);
+}
+
+/* How long until all files have settled, of those of which only their age tells. */
+static int64_t doubt_left_us(const struct generation *next)
+{
+    int64_t longest_us = 0;
+    for (int i = 0; i < next->file_count; i++) {
+        const struct definition_file *file = &next->files[i];
+        int64_t left_us = file->doubtful ? time_left_us(file, DEFINITION_SETTLE_MS * 1000) : 0;
+        longest_us = left_us > longest_us ? left_us : longest_us;
+    }
+    return longest_us;
+}
+
+/* Who wrote before the first load was not watched. What may be half of a file is read once more
+ * when it should be complete; if it is still being written then, it has not settled. */
+static void settle_doubts(struct catalog *catalog)
+{
+    struct generation *next = &catalog->next;
+    int64_t wait_us = doubt_left_us(next);
+    if (wait_us == 0)
+        return;
+    usleep((useconds_t)wait_us);
+    definition_files_free(next->files, next->file_count);
+    *next = (struct generation){0};
+    read_directory(catalog);
+    for (int i = 0; i < next->file_count; i++) {
+        struct definition_file *file = &next->files[i];
+        if (file->doubtful && time_left_us(file, DEFINITION_SETTLE_MS * 1000) > 0)
+            file->unsettled = true;
+    }
 }
 
 static void read_files(uv_work_t *work)
 {
     struct catalog *catalog = work->data;
-    catalog->error = (struct error){0};
-    definition_files_read(catalog->options.directory, &catalog->options.limits,
-                          &catalog->next.files, &catalog->next.file_count, &catalog->error);
-    let_changes_show(catalog);
+    read_directory(catalog);
+    if (catalog->now.set == NULL)
+        settle_doubts(catalog);
+    let_changes_show(&catalog->next);
+}
+
+/* Files that are being written, says the watcher or the reading itself. */
+static void keep_unsettled(struct catalog *catalog, char *const *names)
+{
+    struct generation *next = &catalog->next;
+    for (int i = 0; i < next->file_count; i++) {
+        struct definition_file *file = &next->files[i];
+        if (file->unsettled)
+            catalog->options.await_file(catalog->options.context, bare_name(file));
+        if (file->unsettled || is_listed(names, bare_name(file)))
+            keep_former(catalog, file);
+    }
 }
 
 static void on_read(uv_work_t *work, int status)
 {
     struct catalog *catalog = work->data;
-    struct generation *next = &catalog->next;
-    char **unsettled = catalog->options.end_read(catalog->options.context);
+    char **names = catalog->options.end_read(catalog->options.context);
     (void)status;
-    for (int i = 0; i < next->file_count; i++) {
-        if (is_listed(unsettled, bare_name(&next->files[i])))
-            keep_former(catalog, &next->files[i]);
-    }
-    free(unsettled);
+    keep_unsettled(catalog, names);
+    free(names);
     if (catalog->error.code != 0)
         fail_load(catalog);
     else

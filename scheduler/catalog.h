@@ -38,6 +38,9 @@ struct catalog_options {
      * block, NULL at the end. */
     void (*begin_read)(void *context);
     char **(*end_read)(void *context);
+    /* The reading itself shows that the file of that name is being written: to be loaded again when
+     * it is complete. */
+    void (*await_file)(void *context, const char *name);
     /* The catalog was replaced. */
     void (*on_change)(void *context);
     void *context;

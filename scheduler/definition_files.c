@@ -2,12 +2,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
+#include "base/clock.h"
 #include "scheduler/definition_load.h"
 
 static bool is_definition_file(const char *name)
@@ -53,17 +55,16 @@ static int list_files(const char *dir, struct definition_file **files, int *coun
 }
 
 /* O_NONBLOCK, so that a FIFO cannot hold the loader up. */
-static int open_regular(const char *path, struct error *error)
+static int open_regular(const char *path, struct stat *status, struct error *error)
 {
-    struct stat status;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &status) < 0) {
+    if (fd < 0 || fstat(fd, status) < 0) {
         int failure = errno;
         if (fd >= 0)
             close(fd);
         return error_set(error, -failure, "cannot be read: %s", strerror(failure));
     }
-    if (S_ISREG(status.st_mode))
+    if (S_ISREG(status->st_mode))
         return fd;
     close(fd);
     return error_set(error, -EINVAL, "is no regular file");
@@ -86,16 +87,51 @@ static int read_content(int fd, size_t max_bytes, struct buffer *content, struct
     return error_set(error, -EFBIG, "is larger than %zu bytes", max_bytes);
 }
 
+/* 1 while somebody has the file open for writing, who may have begun before anybody watched it, or
+ * by another name: then there is no lease to read it (fcntl(2)). A negative errno where that cannot
+ * be asked, such as by others than the file's owner. The lease is given back at once; the signal
+ * for a writer who comes in between is one that nobody minds. */
+static int has_writer(int fd)
+{
+    if (fcntl(fd, F_SETSIG, SIGURG) < 0)
+        return -errno;
+    if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
+        return errno == EAGAIN ? 1 : -errno;
+    fcntl(fd, F_SETLEASE, F_UNLCK);
+    return 0;
+}
+
+static bool has_changed(const struct stat *before, const struct stat *after)
+{
+    return before->st_size != after->st_size || before->st_mtim.tv_sec != after->st_mtim.tv_sec ||
+           before->st_mtim.tv_nsec != after->st_mtim.tv_nsec;
+}
+
+/* After it was read: whether that may have been a part. */
+static void judge_file(struct definition_file *file, int fd, const struct stat *before)
+{
+    struct stat after;
+    int writer = has_writer(fd);
+    if (fstat(fd, &after) < 0)
+        after = *before;
+    file->unsettled = writer > 0 || has_changed(before, &after);
+    file->doubtful = writer < 0;
+    file->changed_us = after.st_mtim.tv_sec * US_PER_SECOND + after.st_mtim.tv_nsec / 1000;
+}
+
 static void read_file(struct definition_file *file, const char *path, size_t max_bytes)
 {
     struct buffer content = {0};
-    int fd = open_regular(path, &file->error);
-    if (fd >= 0 && read_content(fd, max_bytes, &content, &file->error) == 0) {
+    struct stat status = {0};
+    int fd = open_regular(path, &status, &file->error);
+    if (fd < 0)
+        return;
+    if (read_content(fd, max_bytes, &content, &file->error) == 0) {
         file->size = content.size;
         file->text = buffer_take(&content);
     }
-    if (fd >= 0)
-        close(fd);
+    judge_file(file, fd, &status);
+    close(fd);
     buffer_done(&content);
 }
 

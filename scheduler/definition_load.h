@@ -33,9 +33,15 @@ struct definition_file {
     char *text; /* NULL when it could not be read: `error` says why */
     size_t size;
     struct error error;
-    bool unsettled; /* it is being written: the text is a former one, or NULL where there is none,
-                       and then what it had stays, which is no error */
+    bool unsettled; /* it is being written, and the text a part; the loader wants a former one in
+                       its place, or NULL where there is none: then what it had stays, which is no
+                       error */
+    bool doubtful;  /* that nobody has it open for writing could not be made sure of */
+    int64_t changed_us; /* its last change, by the wall clock; 0: unknown */
 };
+
+/* One that nobody has written to for so long is complete, as far as anybody can tell. */
+#define DEFINITION_SETTLE_MS 500
 
 /* How errors name the file of that name in the directory. New memory. */
 char *definition_file_name(const char *dir, const char *name);

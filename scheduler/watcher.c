@@ -9,9 +9,10 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "scheduler/definition_load.h"
 
 /* Quiet for so long after a file was closed: an editor that writes twice is done by then. */
-#define SETTLE_MS 500
+#define SETTLE_MS DEFINITION_SETTLE_MS
 /* Renames that belong together (a symbolic link swapped, several files moved). */
 #define RENAME_MS 20
 /* Is the directory still the one that is watched? */
@@ -28,12 +29,19 @@ struct unsettled {
     char name[];
 };
 
+/* A file that is watched itself until it is closed. */
+struct awaited {
+    UT_hash_handle hh;
+    int watch;
+};
+
 struct watcher {
     struct watcher_options options;
     int fd;
     int watch;          /* -1: the directory is not there */
     uv_stat_t identity; /* of the directory when it was last there */
     struct unsettled *unsettled;
+    struct awaited *awaited;
     bool reading;
     uv_poll_t poll;
     uv_timer_t settle;
@@ -122,18 +130,36 @@ static bool concerns_us(const char *name)
     return *name != '.' && dot != NULL && (strcmp(dot, ".yml") == 0 || strcmp(dot, ".yaml") == 0);
 }
 
+/* Of a watch that is not the directory's, or no longer. */
+static void on_other_event(struct watcher *watcher, const struct inotify_event *event)
+{
+    struct awaited *found;
+    HASH_FIND_INT(watcher->awaited, &event->wd, found);
+    if (found == NULL)
+        return;
+    HASH_DEL(watcher->awaited, found);
+    free(found);
+    report_in(watcher, SETTLE_MS);
+}
+
+static void on_overflow(struct watcher *watcher)
+{
+    clear_unsettled(watcher, false);
+    report_in(watcher, SETTLE_MS);
+}
+
 static void on_event(struct watcher *watcher, const struct inotify_event *event)
 {
-    if (event->mask & (IN_IGNORED | IN_DELETE_SELF)) {
-        if (watcher->watch == event->wd && event->mask & IN_IGNORED)
-            watcher->watch = -1;
-        return;
-    }
     if (event->mask & IN_Q_OVERFLOW) {
-        clear_unsettled(watcher, false);
-        report_in(watcher, SETTLE_MS);
+        on_overflow(watcher);
         return;
     }
+    if (event->wd != watcher->watch) {
+        on_other_event(watcher, event);
+        return;
+    }
+    if (event->mask & IN_IGNORED)
+        watcher->watch = -1;
     if (event->len == 0 || !concerns_us(event->name))
         return;
     if (event->mask & IN_MODIFY) {
@@ -194,6 +220,34 @@ char **watcher_end_read(struct watcher *watcher)
     watcher->reading = false;
     clear_unsettled(watcher, true);
     return names;
+}
+
+void watcher_await(struct watcher *watcher, const char *name)
+{
+    struct awaited *awaited = NULL;
+    char *path = mem_format("%s/%s", watcher->options.directory, name);
+    int watch = inotify_add_watch(watcher->fd, path, IN_CLOSE_WRITE | IN_ONESHOT);
+    free(path);
+    if (watch >= 0)
+        HASH_FIND_INT(watcher->awaited, &watch, awaited);
+    if (awaited != NULL)
+        return;
+    if (watch >= 0) {
+        awaited = mem_new(1, sizeof *awaited);
+        awaited->watch = watch;
+        HASH_ADD_INT(watcher->awaited, watch, awaited);
+    }
+    report_in(watcher, SETTLE_MS); /* it may have been closed just before */
+}
+
+static void forget_awaited(struct watcher *watcher)
+{
+    struct awaited *entry, *next;
+    HASH_ITER(hh, watcher->awaited, entry, next)
+    {
+        HASH_DEL(watcher->awaited, entry);
+        free(entry);
+    }
 }
 
 /* --- the directory itself -------------------------------------------------------------------- */
@@ -301,6 +355,7 @@ static void release(struct watcher *watcher)
     void (*on_closed)(void *) = watcher->on_closed;
     void *context = watcher->closed_context;
     clear_unsettled(watcher, false);
+    forget_awaited(watcher);
     close(watcher->fd);
     free(watcher);
     on_closed(context);

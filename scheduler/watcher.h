@@ -1,9 +1,9 @@
 /* The watcher: sees that definition files changed, and when they have settled.
  *
  * A file that is renamed into place is complete: the change is reported at once. One that is
- * written in place is reported when it has been closed and nothing more has happened for SETTLE_MS;
- * until it is closed it is unsettled, and nobody should read it. A directory that vanishes changes
- * nothing; it is watched again when it is back.
+ * written in place is reported when it has been closed and nothing more has happened for
+ * DEFINITION_SETTLE_MS; until it is closed it is unsettled, and nobody should read it. A directory
+ * that vanishes changes nothing; it is watched again when it is back.
  */
 #pragma once
 
@@ -29,4 +29,8 @@ void watcher_begin_read(struct watcher *watcher);
 /* … and after it: the names in the directory that somebody is in the middle of writing, or wrote to
  * meanwhile. What was read of them may be a part. One block of new memory, NULL at the end. */
 char **watcher_end_read(struct watcher *watcher);
+/* Somebody is writing the file of that name in the directory, and it was not seen here: since
+ * before the directory was watched, or by another name. A change is reported when it is complete.
+ */
+void watcher_await(struct watcher *watcher, const char *name);
 void watcher_close(struct watcher *watcher, void (*on_closed)(void *context), void *context);

@@ -236,6 +236,7 @@ class Daemon:
         self.workflows.mkdir(exist_ok=True)
         self.database = database
         self.variables = {}  # others of its environment
+        self.command = [DIRECTORD]
         self.settings = {"shutdown_grace": "1s", "listen": "127.0.0.1:0", **settings}
         self.log_path = self.directory / "log"
         self.process = None
@@ -262,7 +263,7 @@ class Daemon:
         """Starts it and does not wait."""
         self.start_of_life = self.log_path.stat().st_size if self.log_path.exists() else 0
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([DIRECTORD, *map(str, arguments)], stderr=log,
+            self.process = subprocess.Popen([*self.command, *map(str, arguments)], stderr=log,
                                             stdin=subprocess.DEVNULL, stdout=log, cwd="/",
                                             env=self.environment())
         return self

@@ -1,8 +1,12 @@
 """workflows.d: what is wrong is said at once and all of it, and unloads nothing that was good."""
 
+import os
 import signal
 import subprocess
 import textwrap
+import threading
+
+import pytest
 
 import harness
 from harness import eventually
@@ -179,6 +183,64 @@ def test_file_being_written_is_no_fault(start):
         file.write("test.C: {tasks: [M]}\n")
     assert '" file=workflows.d/library.yml' in daemon.log()
     eventually(lambda: names(daemon) == ["test.A", "test.B", "test.C"], "all are loaded")
+
+
+def test_file_being_written_at_the_start(start):
+    """Half of it would be good by itself, but what was there before is better; so is nothing."""
+    daemon = start(GOOD)
+    daemon.stop()
+    with open(daemon.workflows / "test.yml", "w") as old, open(daemon.workflows / "new.yml", "w") as new:
+        old.write("tasks: {N: {noop: true}, M: {noop: true}}\n")
+        old.flush()
+        new.write("test.B: {tasks: []}\n")
+        new.flush()
+        daemon.start()
+        assert names(daemon) == ["test.A"] and keys(daemon) == ["N"]
+        assert daemon.get("/api/health").json()["definitions"]["errors"] == []
+        old.write("test.A: {tasks: [M]}\n")
+        new.write("test.C: {tasks: []}\n")
+    eventually(lambda: names(daemon) == ["test.A", "test.B", "test.C"], "complete, they are loaded")
+    assert keys(daemon) == ["M"]
+
+
+def test_link_to_a_file_being_written_at_the_start(make):
+    """Nobody sees in the directory when it is complete."""
+    daemon = make()
+    (daemon.workflows / "test.yml").symlink_to(daemon.directory / "elsewhere")
+    with open(daemon.directory / "elsewhere", "w") as file:
+        file.write("test.A: {tasks: []}\n")
+        file.flush()
+        daemon.start()
+        assert names(daemon) == []
+        file.write("test.B: {tasks: []}\n")
+    eventually(lambda: names(daemon) == ["test.A", "test.B"], "complete, it is loaded")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="files of others are made by root")
+def test_young_file_of_somebody_else_at_the_start(make):
+    """That it is not open for writing cannot be told: it is read when nothing has happened for half a second."""
+    daemon = make(GOOD)
+    daemon.command = ["setpriv", "--bounding-set", "-lease", *daemon.command]
+    os.chown(daemon.workflows / "test.yml", 65534, 65534)
+    daemon.start()
+    assert names(daemon) == ["test.A"]
+    daemon.stop()
+    written = threading.Event()
+
+    def write():
+        (daemon.workflows / "test.yml").write_text("tasks: {M: {noop: true}}\ntest.A: {tasks: [M]}\n")
+        while not written.wait(0.1):
+            with open(daemon.workflows / "test.yml", "a") as file:
+                file.write("# more is to come\n")
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        daemon.start()
+        assert keys(daemon) == ["N"]
+    finally:
+        written.set()
+        writer.join()
+    eventually(lambda: keys(daemon) == ["M"], "complete, it is loaded")
 
 
 def test_directory_that_vanishes(start):

@@ -68,6 +68,13 @@ static void make_directory(const char *name)
     free(made);
 }
 
+static void link_to(const char *target, const char *name)
+{
+    char *link = path(name);
+    ck_assert_int_eq(symlink(target, link), 0);
+    free(link);
+}
+
 /* --- the loop -------------------------------------------------------------------------------- */
 
 static void on_change(void *context)
@@ -237,6 +244,23 @@ START_TEST(written_while_reading)
 }
 END_TEST
 
+/* A link's target is written to elsewhere: what has to be awaited is reported when it is closed. */
+START_TEST(awaited)
+{
+    int fd = open_file("target", 0);
+    link_to("../target", "d/a.yml");
+    run_for(NEVER_MS);
+    watcher_await(watcher, "a.yml");
+    ck_assert_int_ge(await_change(DEADLINE_MS), AT_ONCE_MS); /* lest it was closed just before */
+    watcher_await(watcher, "a.yml");
+    write_text(fd, "text");
+    run_for(NEVER_MS);
+    close(fd);
+    ck_assert_int_ge(await_change(DEADLINE_MS), AT_ONCE_MS);
+    run_for(NEVER_MS);
+}
+END_TEST
+
 /* --- the directory --------------------------------------------------------------------------- */
 
 START_TEST(directory_gone_and_back)
@@ -263,13 +287,6 @@ START_TEST(directory_removed_and_made_anew)
     free(removed);
 }
 END_TEST
-
-static void link_to(const char *target, const char *name)
-{
-    char *link = path(name);
-    ck_assert_int_eq(symlink(target, link), 0);
-    free(link);
-}
 
 /* The whole directory is a link that is swapped for another. */
 START_TEST(link_swapped)
@@ -320,6 +337,7 @@ int main(void)
     tcase_add_test(tests, removed_file);
     tcase_add_test(tests, of_no_concern);
     tcase_add_test(tests, written_while_reading);
+    tcase_add_test(tests, awaited);
     tcase_add_test(tests, directory_gone_and_back);
     tcase_add_test(tests, directory_removed_and_made_anew);
     tcase_add_test(tests, link_swapped);
