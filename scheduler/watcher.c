@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <uthash.h>
 
@@ -18,9 +19,9 @@
 /* Is the directory still the one that is watched? */
 #define CHECK_MS 500
 
-#define EVENTS                                                                               \
-    (IN_MODIFY | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF | \
-     IN_ONLYDIR)
+#define EVENTS                                                                          \
+    (IN_CREATE | IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | \
+     IN_DELETE | IN_DELETE_SELF | IN_ONLYDIR)
 
 /* A file that was written to and not closed since; while files are read, one that was. */
 struct unsettled {
@@ -130,6 +131,27 @@ static bool concerns_us(const char *name)
     return *name != '.' && dot != NULL && (strcmp(dot, ".yml") == 0 || strcmp(dot, ".yaml") == 0);
 }
 
+static bool is_empty_file(const struct watcher *watcher, const char *name)
+{
+    struct stat status;
+    char *path = mem_format("%s/%s", watcher->options.directory, name);
+    bool is_empty = lstat(path, &status) == 0 && S_ISREG(status.st_mode) && status.st_size == 0;
+    free(path);
+    return is_empty;
+}
+
+static void on_file_event(struct watcher *watcher, uint32_t events, const char *name)
+{
+    /* An empty file was created by somebody who is about to write it; a link has its content. */
+    if (events & IN_MODIFY || (events & IN_CREATE && is_empty_file(watcher, name))) {
+        on_written(watcher, name);
+        return;
+    }
+    if (!(events & (IN_CREATE | IN_ATTRIB)))
+        on_complete(watcher, name);
+    report_in(watcher, events & IN_MOVED_TO ? RENAME_MS : SETTLE_MS);
+}
+
 /* Of a watch that is not the directory's, or no longer. */
 static void on_other_event(struct watcher *watcher, const struct inotify_event *event)
 {
@@ -162,12 +184,7 @@ static void on_event(struct watcher *watcher, const struct inotify_event *event)
         watcher->watch = -1;
     if (event->len == 0 || !concerns_us(event->name))
         return;
-    if (event->mask & IN_MODIFY) {
-        on_written(watcher, event->name);
-        return;
-    }
-    on_complete(watcher, event->name);
-    report_in(watcher, event->mask & IN_MOVED_TO ? RENAME_MS : SETTLE_MS);
+    on_file_event(watcher, event->mask, event->name);
 }
 
 static void read_events(struct watcher *watcher)

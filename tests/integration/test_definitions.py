@@ -1,10 +1,12 @@
 """workflows.d: what is wrong is said at once and all of it, and unloads nothing that was good."""
 
 import os
+import shutil
 import signal
 import subprocess
 import textwrap
 import threading
+import time
 
 import pytest
 
@@ -271,6 +273,48 @@ def test_reload_by_sighup(start):
     daemon.define("tasks: {N: {noop: true}}\ntest.B: {tasks: [N]}")
     daemon.send_signal(signal.SIGHUP)
     eventually(lambda: names(daemon) == ["test.B"], "reloaded")
+
+
+def test_links_are_seen(start):
+    daemon = start(GOOD)
+    (daemon.directory / "b").write_text("test.B: {tasks: [N]}")
+    (daemon.workflows / "b.yml").symlink_to(daemon.directory / "b")
+    eventually(lambda: names(daemon) == ["test.A", "test.B"], "the link is read")
+    (daemon.directory / "c").write_text("test.C: {tasks: [N]}")
+    os.link(daemon.directory / "c", daemon.workflows / "c.yml")
+    eventually(lambda: names(daemon) == ["test.A", "test.B", "test.C"], "the other name is read")
+
+
+def mount(directory, **files):
+    """Another version of a volume, in the order of Kubernetes: files are links into a directory that is swapped."""
+    data = directory / "..data"
+    former = data.exists() and data.resolve()
+    version = directory / f"..version_{time.monotonic_ns()}"
+    version.mkdir()
+    write(version, **files)
+    (directory / "..data_tmp").symlink_to(version.name)
+    (directory / "..data_tmp").rename(data)
+    for name in (f"{file}.yml" for file in files):
+        if not (directory / name).is_symlink():
+            (directory / name).symlink_to(f"..data/{name}")
+    for file in directory.glob("*.yml"):
+        if file.stem not in files:
+            file.unlink()
+    if former:
+        shutil.rmtree(former)
+
+
+def test_mounted_volume(make):
+    daemon = make()
+    mount(daemon.workflows, a="test.A: {tasks: []}")
+    daemon.start()
+    assert names(daemon) == ["test.A"]
+    mount(daemon.workflows, a="test.A2: {tasks: []}")
+    eventually(lambda: names(daemon) == ["test.A2"], "a changed file is read")
+    mount(daemon.workflows, a="test.A2: {tasks: []}", b="test.B: {tasks: []}")
+    eventually(lambda: names(daemon) == ["test.A2", "test.B"], "a new file is read")
+    mount(daemon.workflows, b="test.B: {tasks: []}", c="test.C: {tasks: []}")
+    eventually(lambda: names(daemon) == ["test.B", "test.C"], "one was removed, one is new")
 
 
 def test_storm_of_reloads(start):

@@ -172,6 +172,7 @@ END_TEST
 START_TEST(written_in_place)
 {
     int fd = open_file("d/a.yml", 0);
+    run_for(50);
     write_text(fd, "half");
     run_for(NEVER_MS); /* it is not closed */
     watcher_begin_read(watcher);
@@ -219,6 +220,47 @@ START_TEST(removed_file)
 }
 END_TEST
 
+/* One that was created and not written yet is not read. */
+START_TEST(created_empty)
+{
+    int fd = open_file("d/a.yml", 0);
+    run_for(NEVER_MS);
+    watcher_begin_read(watcher);
+    expect_unsettled("a.yml");
+    close(fd);
+    ck_assert_int_ge(await_change(DEADLINE_MS), 0);
+    watcher_begin_read(watcher);
+    expect_unsettled(NULL);
+}
+END_TEST
+
+START_TEST(links_made)
+{
+    write_file("target");
+    link_to("../target", "d/a.yml");
+    ck_assert_int_ge(await_change(DEADLINE_MS), 0);
+    char *target = path("target");
+    char *hard = path("d/b.yml");
+    ck_assert_int_eq(link(target, hard), 0);
+    ck_assert_int_ge(await_change(DEADLINE_MS), 0);
+    free(hard);
+    free(target);
+    watcher_begin_read(watcher);
+    expect_unsettled(NULL);
+}
+END_TEST
+
+START_TEST(made_readable)
+{
+    write_file("d/a.yml");
+    ck_assert_int_ge(await_change(DEADLINE_MS), 0);
+    char *file = path("d/a.yml");
+    ck_assert_int_eq(chmod(file, 0600), 0);
+    ck_assert_int_ge(await_change(DEADLINE_MS), 0);
+    free(file);
+}
+END_TEST
+
 START_TEST(of_no_concern)
 {
     write_file("d/readme.txt");
@@ -249,7 +291,7 @@ START_TEST(awaited)
 {
     int fd = open_file("target", 0);
     link_to("../target", "d/a.yml");
-    run_for(NEVER_MS);
+    ck_assert_int_ge(await_change(DEADLINE_MS), 0);
     watcher_await(watcher, "a.yml");
     ck_assert_int_ge(await_change(DEADLINE_MS), AT_ONCE_MS); /* lest it was closed just before */
     watcher_await(watcher, "a.yml");
@@ -310,7 +352,7 @@ END_TEST
 START_TEST(data_link_swapped)
 {
     link_to("version1", "d/..data");
-    run_for(50);
+    ck_assert_int_ge(await_change(DEADLINE_MS), 0);
     link_to("version2", "d/..data_tmp");
     move("d/..data_tmp", "d/..data");
     int after_ms = await_change(DEADLINE_MS);
@@ -335,6 +377,9 @@ int main(void)
     tcase_add_test(tests, written_twice);
     tcase_add_test(tests, renamed_beside_a_write);
     tcase_add_test(tests, removed_file);
+    tcase_add_test(tests, created_empty);
+    tcase_add_test(tests, links_made);
+    tcase_add_test(tests, made_readable);
     tcase_add_test(tests, of_no_concern);
     tcase_add_test(tests, written_while_reading);
     tcase_add_test(tests, awaited);
