@@ -9,12 +9,7 @@ static void write_definitions(struct json_writer *json, const struct api *api)
     json_key_int(json, "differing_nodes",
                  api->engine == NULL ? 0 : engine_stats(api->engine).differing);
     json_key(json, "errors");
-    if (set == NULL) {
-        json_begin_array(json);
-        json_end_array(json);
-    } else {
-        problems_json(json, set);
-    }
+    problems_json(json, api->catalog);
     json_key_int(json, "loaded", set == NULL ? 0 : set->definition_count);
     json_end_object(json);
 }

@@ -1,16 +1,23 @@
 #include "api/problems_json.h"
 
-void problems_json(struct json_writer *json, const struct definition_set *set)
+static void write_problem(struct json_writer *json, const struct definition_problem *problem)
 {
+    json_begin_object(json);
+    json_key_int(json, "column", problem->column);
+    json_key_string(json, "error", problem->text);
+    json_key_string(json, "file", problem->file);
+    json_key_int(json, "line", problem->line);
+    json_end_object(json);
+}
+
+void problems_json(struct json_writer *json, const struct catalog *catalog)
+{
+    const struct definition_set *set = catalog == NULL ? NULL : catalog_set(catalog);
+    struct definition_problem failure;
     json_begin_array(json);
-    for (int i = 0; i < set->error_count; i++) {
-        const struct definition_problem *problem = &set->errors[i];
-        json_begin_object(json);
-        json_key_int(json, "column", problem->column);
-        json_key_string(json, "error", problem->text);
-        json_key_string(json, "file", problem->file);
-        json_key_int(json, "line", problem->line);
-        json_end_object(json);
-    }
+    if (catalog != NULL && catalog_failure(catalog, &failure))
+        write_problem(json, &failure);
+    for (int i = 0; set != NULL && i < set->error_count; i++)
+        write_problem(json, &set->errors[i]);
     json_end_array(json);
 }

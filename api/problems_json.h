@@ -1,8 +1,9 @@
-/* The errors of definition files, as health and reload show them. */
+/* What is wrong with the definitions, as health and reload show it. */
 #pragma once
 
 #include "base/json.h"
-#include "scheduler/definition_load.h"
+#include "scheduler/catalog.h"
 
-/* An array of {"column", "error", "file", "line"}. */
-void problems_json(struct json_writer *json, const struct definition_set *set);
+/* An array of {"column", "error", "file", "line"}: what was wrong with the last load as a whole,
+ * and the errors of the files. The catalog may be NULL. */
+void problems_json(struct json_writer *json, const struct catalog *catalog);

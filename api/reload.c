@@ -16,7 +16,7 @@ static void on_loaded(void *context, const struct error *error)
     json_writer_init(&json, &out);
     json_begin_object(&json);
     json_key(&json, "errors");
-    problems_json(&json, catalog_set(api->catalog));
+    problems_json(&json, api->catalog);
     json_key_int(&json, "loaded", catalog_set(api->catalog)->definition_count);
     json_end_object(&json);
     reply_json(request, 200, &out);

@@ -45,6 +45,7 @@ struct catalog {
     struct waiter *later;   /* for the one after it */
     uv_work_t work;
     struct error error;               /* of listing the directory */
+    struct error failure;             /* of the last load as a whole; code 0: it went well */
     struct definition_file *recalled; /* the last good files of an earlier life */
     int recalled_count;
     int registered; /* definitions of `next` whose ids are known, or asked for */
@@ -109,6 +110,7 @@ static void log_problems(const struct definition_set *set)
 static void finish(struct catalog *catalog, const struct error *error)
 {
     struct waiter *waiting = catalog->waiting;
+    catalog->failure = error == NULL ? (struct error){0} : *error;
     catalog->waiting = NULL;
     catalog->busy = false;
     while (waiting != NULL) {
@@ -549,6 +551,15 @@ const struct catalog_entry *catalog_find(const struct catalog *catalog, const ch
 const struct definition_set *catalog_set(const struct catalog *catalog)
 {
     return catalog->now.set;
+}
+
+bool catalog_failure(const struct catalog *catalog, struct definition_problem *problem)
+{
+    *problem = (struct definition_problem){
+        .file = catalog->options.directory,
+        .text = catalog->failure.text,
+    };
+    return catalog->failure.code != 0;
 }
 
 int64_t catalog_loaded_us(const struct catalog *catalog)

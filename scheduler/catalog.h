@@ -48,8 +48,9 @@ struct catalog_options {
 
 struct catalog *catalog_new(const struct catalog_options *options);
 
-/* Reads the directory anew. `on_loaded` gets an error only when the directory cannot be listed, and
- * then nothing has changed. Calls that come while a load is under way share the next one. */
+/* Reads the directory anew. `on_loaded` gets an error only when the directory cannot be listed or
+ * the database refused, and then nothing has changed. Calls that come while a load is under way
+ * share the next one. */
 typedef void (*catalog_cb)(void *context, const struct error *error);
 void catalog_load(struct catalog *catalog, catalog_cb on_loaded, void *context);
 
@@ -61,8 +62,10 @@ void catalog_renew(struct catalog *catalog);
 /* Sorted by fullname. Valid until the next turn of the loop; hold the definition to keep it. */
 const struct catalog_entry *catalog_entries(const struct catalog *catalog, int *count);
 const struct catalog_entry *catalog_find(const struct catalog *catalog, const char *fullname);
-/* Errors, warnings and files of the last load; NULL before the first. */
+/* Errors, warnings and files of the last load that went well; NULL before the first. */
 const struct definition_set *catalog_set(const struct catalog *catalog);
+/* Whether the last load changed nothing, and why: a problem of the directory. */
+bool catalog_failure(const struct catalog *catalog, struct definition_problem *problem);
 int64_t catalog_loaded_us(const struct catalog *catalog);
 /* Of the names and contents of all files: equal on daemons with equal files. */
 const char *catalog_digest(const struct catalog *catalog);

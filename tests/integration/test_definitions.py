@@ -250,10 +250,13 @@ def test_directory_that_vanishes(start):
     daemon.expect_errors("definitions not loaded")
     away = daemon.workflows.rename(daemon.workflows.with_name("away"))
     reply = daemon.post("/api/reload")
-    assert reply.status >= 400 and "error" in reply.json()
+    assert reply.status == 500 and "No such file" in reply.json()["error"]
+    assert daemon.get("/api/health").json()["definitions"] == {
+        "differing_nodes": 0, "loaded": 1,
+        "errors": [{"column": 0, "error": reply.json()["error"], "file": str(daemon.workflows), "line": 0}]}
     assert keys(daemon) == ["N"]
     away.rename(daemon.workflows)
-    assert daemon.reload()["errors"] == []
+    eventually(lambda: not daemon.get("/api/health").json()["definitions"]["errors"], "it is read again")
 
 
 # --- reload ------------------------------------------------------------------------------------
