@@ -341,9 +341,7 @@ static void open_catalog(struct daemon *daemon)
         .store = daemon->store,
         .directory = settings->workflows_dir,
         .host = daemon->host,
-        .limits = {.max_bytes = settings->max_file_size,
-                   .max_nodes = settings->max_file_nodes,
-                   .max_depth = settings->max_file_depth},
+        .limits = settings->file_limits,
         .begin_read = begin_read,
         .end_read = end_read,
         .await_file = await_file,
@@ -541,6 +539,12 @@ static void on_reloaded(void *context, const struct error *error)
         notify_ready();
 }
 
+static void set_api_limits(struct daemon *daemon)
+{
+    daemon->api.workflows_per_page = daemon->settings->workflows_per_page;
+    daemon->api.max_waiting_launches = daemon->settings->max_waiting_launches;
+}
+
 static void reload_settings(struct daemon *daemon)
 {
     struct settings fresh;
@@ -553,8 +557,8 @@ static void reload_settings(struct daemon *daemon)
     for (size_t i = 0; i < fresh.warnings.count; i++)
         log_warning("setting without effect", log_text("reason", fresh.warnings.items[i]));
     log_start(daemon->settings->log_level, daemon->settings->log_format);
-    daemon->api.workflows_per_page = daemon->settings->workflows_per_page;
-    daemon->api.max_waiting_launches = daemon->settings->max_waiting_launches;
+    set_api_limits(daemon);
+    catalog_set_limits(daemon->catalog, &daemon->settings->file_limits);
     settings_done(&fresh);
 }
 
@@ -644,8 +648,7 @@ enum exit_status daemon_run(struct settings *settings, const char *config)
     daemon->config = config;
     daemon->state_dir.lock_fd = -1;
     daemon->api.loop = &daemon->loop;
-    daemon->api.workflows_per_page = settings->workflows_per_page;
-    daemon->api.max_waiting_launches = settings->max_waiting_launches;
+    set_api_limits(daemon);
     log_info("starting", log_text("version", DIRECTORD_VERSION));
     /* Each connection that comes back takes a thread, for seconds where the server is frozen. */
     setenv("UV_THREADPOOL_SIZE", THREADS, 0);

@@ -27,12 +27,7 @@ static enum exit_status run(struct settings *settings, const char *config)
 
 static enum exit_status check(const struct settings *settings, const char *dir)
 {
-    struct definition_limits limits = {
-        .max_bytes = settings->max_file_size,
-        .max_nodes = settings->max_file_nodes,
-        .max_depth = settings->max_file_depth,
-    };
-    return definitions_check(dir ? dir : settings->workflows_dir, &limits) == 0
+    return definitions_check(dir ? dir : settings->workflows_dir, &settings->file_limits) == 0
                ? EXIT_STATUS_OK
                : EXIT_STATUS_FAILURE;
 }

@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "scheduler/definition_load.h"
 
 struct text_list {
     const char **items; /* and a NULL behind them */
@@ -53,9 +54,7 @@ struct settings {
     size_t max_input;
 
     /* What a definition file may hold. */
-    size_t max_file_size;
-    int max_file_nodes;
-    int max_file_depth;
+    struct definition_limits file_limits;
 
     /* The API. */
     bool auth_enabled;

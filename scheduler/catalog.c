@@ -44,6 +44,7 @@ struct catalog {
     struct waiter *waiting; /* for the load under way */
     struct waiter *later;   /* for the one after it */
     uv_work_t work;
+    struct definition_limits limits;  /* of the load under way */
     struct error error;               /* of listing the directory */
     struct error failure;             /* of the last load as a whole; code 0: it went well */
     struct definition_file *recalled; /* the last good files of an earlier life */
@@ -337,9 +338,8 @@ static void compile_files(uv_work_t *work)
     struct definition_set *recalled = NULL;
     if (previous == NULL && catalog->recalled_count > 0)
         previous = recalled = definitions_load_files(catalog->recalled, catalog->recalled_count,
-                                                     &catalog->options.limits, NULL);
-    next->set =
-        definitions_load_files(next->files, next->file_count, &catalog->options.limits, previous);
+                                                     &catalog->limits, NULL);
+    next->set = definitions_load_files(next->files, next->file_count, &catalog->limits, previous);
     definition_set_free(recalled);
     compute_digest(next);
 }
@@ -379,7 +379,7 @@ static void read_directory(struct catalog *catalog)
 {
     struct generation *next = &catalog->next;
     catalog->error = (struct error){0};
-    definition_files_read(catalog->options.directory, &catalog->options.limits, &next->files,
+    definition_files_read(catalog->options.directory, &catalog->limits, &next->files,
                           &next->file_count, &catalog->error);
 }
 
@@ -452,6 +452,7 @@ static void on_read(uv_work_t *work, int status)
 static void load_files(struct catalog *catalog)
 {
     catalog->work.data = catalog;
+    catalog->limits = catalog->options.limits;
     catalog->options.begin_read(catalog->options.context);
     uv_queue_work(catalog->options.loop, &catalog->work, read_files, on_read);
 }
@@ -499,6 +500,11 @@ struct catalog *catalog_new(const struct catalog_options *options)
     struct catalog *catalog = mem_new(1, sizeof *catalog);
     catalog->options = *options;
     return catalog;
+}
+
+void catalog_set_limits(struct catalog *catalog, const struct definition_limits *limits)
+{
+    catalog->options.limits = *limits;
 }
 
 void catalog_load(struct catalog *catalog, catalog_cb on_loaded, void *context)

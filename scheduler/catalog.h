@@ -48,6 +48,9 @@ struct catalog_options {
 
 struct catalog *catalog_new(const struct catalog_options *options);
 
+/* For the loads that begin from now on. */
+void catalog_set_limits(struct catalog *catalog, const struct definition_limits *limits);
+
 /* Reads the directory anew. `on_loaded` gets an error only when the directory cannot be listed or
  * the database refused, and then nothing has changed. Calls that come while a load is under way
  * share the next one. */

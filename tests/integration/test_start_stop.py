@@ -1,5 +1,6 @@
 """How a daemon begins and ends: exit statuses, one clear line, and nothing left behind."""
 
+import contextlib
 import http.client
 import os
 import pathlib
@@ -7,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 import psycopg2
@@ -132,6 +134,83 @@ def test_settings_file(make, tmp_path):
     daemon.start("--config", file)
     assert daemon.get("/api/health").json()["scheduler"]["slots"] == 3
     assert daemon.results("A") == {"X": "a b"}  # and the environment has won
+
+
+# --- what changes on reload --------------------------------------------------------------------
+
+
+def refuses_file(text):
+    return lambda daemon: any(text in problem["error"] for problem in daemon.reload()["errors"])
+
+
+def logs_less(daemon):
+    start = daemon.log_path.stat().st_size
+    daemon.reload()
+    return "definitions loaded" not in daemon.log(start)
+
+
+def has_short_pages(daemon):
+    return len(daemon.get("/api/workflows").json()) == 1
+
+
+def refuses_launches(daemon):
+    """Three at once, while the database takes none."""
+    statuses = []
+
+    def launch():
+        body = {"project": "test", "name": "N", "payload": {}}
+        statuses.append(daemon.post("/api/workflows", body).status)
+    threads = [threading.Thread(target=launch) for _ in range(3)]
+    with contextlib.closing(daemon.database.server.connect(daemon.database.name)) as connection:
+        connection.cursor().execute("LOCK TABLE workflows")
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+    for thread in threads:
+        thread.join()
+    return 503 in statuses
+
+
+def stops_at_once(daemon):
+    """What its tasks would do takes longer than anybody waits here."""
+    daemon.launch("SLEEP", {"file": "/dev/null", "for": 10 * harness.DEADLINE})
+    eventually(lambda: daemon.get("/api/health").json()["scheduler"]["running"] == 1, "the task runs")
+    return daemon.stop() == 0
+
+
+# Each setting with another value, and what a user then sees. The last one can be seen once only.
+RELOADED = {
+    "WORKFLOWS_PER_PAGE": ("1", has_short_pages),
+    "LOG_LEVEL": ("error", logs_less),
+    "MAX_FILE_SIZE": ("1KiB", refuses_file("larger than 1024 bytes")),
+    "MAX_FILE_NODES": ("100", refuses_file("100 nodes")),
+    "MAX_FILE_DEPTH": ("8", refuses_file("deep")),
+    "MAX_WAITING_LAUNCHES": ("1", refuses_launches),
+    "SHUTDOWN_GRACE": ("0", stops_at_once),
+}
+
+
+def test_settings_change_on_reload_as_they_say(make, tmp_path):
+    explained = re.split(r"^DIRECTOR_(\w+)=", run("--help").stdout, flags=re.MULTILINE)[1:]
+    assert set(RELOADED) == {name for name, text in zip(explained[::2], explained[1::2])
+                             if "Changes on reload." in re.sub(r"\s+", " ", text)}
+    daemon = make(DEFINITIONS)
+    daemon.define("# " + 2000 * "long" + "\n{}", "long.yml")
+    daemon.define("test.WIDE: {tasks: [], labels: {%s}}" % ", ".join(f"L{i}: x" for i in range(200)), "wide.yml")
+    daemon.define("test.DEEP: {tasks: [], periodic: {interval: 1d, payload: {x: [[[[[[[[]]]]]]]]}}}", "deep.yml")
+    daemon.expect_errors("definition refused")
+    file = tmp_path / "directord.conf"
+    long_grace = f"DIRECTOR_SHUTDOWN_GRACE={10 * harness.DEADLINE}s\n"
+    file.write_text(long_grace)
+    del daemon.settings["shutdown_grace"]  # the environment would win
+    daemon.start("--config", file)
+    for _ in range(2):
+        daemon.run("N")
+    for name, (value, is_seen) in RELOADED.items():
+        assert name == "SHUTDOWN_GRACE" or not is_seen(daemon), name
+        file.write_text(f"{long_grace}DIRECTOR_{name}={value}\n")
+        daemon.send_signal(signal.SIGHUP)
+        eventually(lambda: is_seen(daemon), f"{name} is {value}")
 
 
 def run(*arguments):
