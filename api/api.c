@@ -39,6 +39,10 @@ void api_handle(struct http_request *request)
 bool api_ready(struct http_request *request)
 {
     const struct api *api = request->context;
+    if (!http_reply_fits(request, 1)) {
+        reply_busy(request);
+        return false;
+    }
     if (api->catalog != NULL && catalog_set(api->catalog) != NULL && store_is_up(api->store))
         return true;
     reply_unavailable(request, RETRY_AFTER_S, "the database is not available");
@@ -63,6 +67,11 @@ void api_failed(struct http_request *request, const struct pg_failure *failure)
                           "the database does not know this definition; it is registered anew");
         return;
     }
+    if (failure->is_overdue) {
+        reply_unavailable(request, RETRY_AFTER_S,
+                          "the database took longer than DIRECTOR_QUERY_TIMEOUT");
+        return;
+    }
     switch (failure->class) {
     case PG_AWAY:
         reply_unavailable(request, RETRY_AFTER_S, "the database is not available");
@@ -70,10 +79,6 @@ void api_failed(struct http_request *request, const struct pg_failure *failure)
     case PG_RETRY:
     case PG_RESOURCE:
         reply_unavailable(request, RETRY_AFTER_S, "the database has no room: %s", failure->text);
-        break;
-    case PG_SLOW:
-        reply_unavailable(request, RETRY_AFTER_S,
-                          "the database took longer than DIRECTOR_QUERY_TIMEOUT allows");
         break;
     default:
         log_error("a request failed in the database", log_text("path", request->path),

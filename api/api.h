@@ -25,12 +25,13 @@ struct api {
 /* Serves one request: the handler to open the HTTP server with, its context a struct api. */
 void api_handle(struct http_request *request);
 
-/* True when the database can be asked; otherwise a 503 with Retry-After was sent. */
+/* True when the database can be asked, and there is room for a reply; otherwise a 503 with
+ * Retry-After was sent. */
 bool api_ready(struct http_request *request);
 /* The id in the path's `<id>`; false when it is none: then 404 `NOUN … not found` was sent. */
 bool api_id(struct http_request *request, const char *noun, struct id *id);
-/* Replies for a call that failed: 503 while the database is away or short of something, else 500,
- * logged. */
+/* Replies for a call that failed: 503 while the database is away, too slow or short of something,
+ * else 500, logged. */
 void api_failed(struct http_request *request, const struct pg_failure *failure);
 
 void definitions_list(struct http_request *request);

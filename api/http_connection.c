@@ -93,6 +93,15 @@ void http_connection_close(struct http_connection *connection)
     pool->on_room(pool);
 }
 
+void http_connection_abort(struct http_connection *connection)
+{
+    static const struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    uv_os_fd_t fd;
+    if (!connection->closing && uv_fileno(&connection->handle, &fd) == 0)
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    http_connection_close(connection);
+}
+
 /* The last reply is sent: shuts down our side and waits for the client to do the same. */
 static void begin_linger(struct http_connection *connection)
 {
@@ -264,7 +273,7 @@ static void on_sent(struct http_connection *connection, int replies)
     if (stream == NULL || !stream->head_made)
         return;
     buffer_clear(&stream->reply_head);
-    buffer_clear(&stream->reply_body);
+    buffer_done(&stream->reply_body); /* it may be long before there is as much again */
     if (stream->drain_due && stream->waiting.size == 0 && stream->state == HTTP_REQUEST_STREAMING) {
         stream->drain_due = false;
         if (stream->events->on_drained != NULL)

@@ -59,6 +59,9 @@ struct http_connection {
 void http_connection_open(struct http_pool *pool, int fd);
 /* Closes at once. */
 void http_connection_close(struct http_connection *connection);
+/* Closes at once, with a reset where there is one: so that even what ends with the connection
+ * (HTTP/1.0) does not look complete. */
+void http_connection_abort(struct http_connection *connection);
 /* A request of it has a reply, or more of one. */
 void http_connection_on_reply(struct http_connection *connection);
 

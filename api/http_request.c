@@ -9,9 +9,10 @@
 
 #include "api/http_connection.h"
 
-struct http_load *http_load_new(void)
+struct http_load *http_load_new(size_t max_replies_bytes)
 {
     struct http_load *load = mem_new(1, sizeof(*load));
+    load->max_replies_bytes = max_replies_bytes;
     load->holders = 1;
     return load;
 }
@@ -36,6 +37,7 @@ void http_request_free(struct http_request *request)
     if (request == NULL)
         return;
     request->load->bodies_bytes -= request->body.size;
+    request->load->replies_bytes -= request->held_bytes;
     http_load_release(request->load);
     buffer_done(&request->body);
     buffer_done(&request->extra_fields);
@@ -175,6 +177,18 @@ void http_reply_field(struct http_request *request, const char *name, const char
     buffer_add_text(fields, "\r\n");
 }
 
+bool http_reply_fits(const struct http_request *request, size_t bytes)
+{
+    const struct http_load *load = request->load;
+    return load->replies_bytes == 0 || load->replies_bytes + bytes <= load->max_replies_bytes;
+}
+
+void http_reply_hold(struct http_request *request, size_t bytes)
+{
+    request->held_bytes += bytes;
+    request->load->replies_bytes += bytes;
+}
+
 /* The last act of a reply: the connection sends and frees the request, or nobody waits for it. */
 static void finish(struct http_request *request)
 {
@@ -192,6 +206,7 @@ void http_reply(struct http_request *request, int status, const char *content_ty
     request->status = status;
     request->content_type = content_type;
     if (body != NULL) {
+        http_reply_hold(request, body->size);
         request->reply_body = *body;
         *body = (struct buffer){0};
     }
@@ -237,6 +252,16 @@ void http_stream_end(struct http_request *request)
     if (request->chunked && request->method != METHOD_HEAD)
         buffer_add_text(&request->waiting, "0\r\n\r\n");
     finish(request);
+}
+
+void http_stream_abort(struct http_request *request)
+{
+    assert(request->state == HTTP_REQUEST_STREAMING);
+    request->state = HTTP_REQUEST_REPLIED;
+    if (request->connection == NULL)
+        http_request_free(request);
+    else
+        http_connection_abort(request->connection);
 }
 
 void http_stream_take_waiting(struct http_request *request)

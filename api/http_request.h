@@ -66,7 +66,7 @@ struct http_request {
     /* The rest belongs to the HTTP floor. */
     struct http_connection *connection; /* NULL when the client has left */
     struct http_request *next;          /* the connection's queue, in order of arrival */
-    struct http_load *load;             /* where this body is counted */
+    struct http_load *load;             /* where body and reply are counted */
     char *head;                         /* where path, fields and the like point to */
     enum http_request_state state;
     bool minor_zero;     /* HTTP/1.0 */
@@ -75,6 +75,7 @@ struct http_request {
     bool head_made;      /* of the reply */
     bool chunked;        /* the reply is */
     bool drain_due;      /* on_drained is to be called */
+    size_t held_bytes;   /* of the reply, as counted in `load` */
     int status;          /* of the reply */
     const char *content_type;
     struct buffer extra_fields; /* whole lines of the reply's head */
@@ -97,6 +98,12 @@ bool http_request_gone(const struct http_request *request);
 void http_reply_field(struct http_request *request, const char *name, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Do so many bytes of reply fit beside those that other clients have not taken yet? One reply
+ * always does. A handler that may still refuse asks before it makes a large one. */
+bool http_reply_fits(const struct http_request *request, size_t bytes);
+/* Counts so many of them until the request ends. http_reply counts its own. */
+void http_reply_hold(struct http_request *request, size_t bytes);
+
 /* Sends the reply. The content of `body` is moved out of it (NULL: no body, then `content_type` is
  * NULL too); `content_type` must outlive the request. HEAD gets the head alone, 204 and 304 never
  * carry a body. */
@@ -113,6 +120,9 @@ bool http_stream_begin(struct http_request *request, int status, const char *con
  * over or it has left. A caller that sees more than it likes waits for on_drained. */
 size_t http_stream_write(struct http_request *request, const char *bytes, size_t n);
 void http_stream_end(struct http_request *request);
+/* Ends it short, together with the connection, so that the client notices that it has not got
+ * everything. */
+void http_stream_abort(struct http_request *request);
 
 /* --- for the HTTP floor itself --- */
 
@@ -120,10 +130,12 @@ void http_stream_end(struct http_request *request);
  * requests. */
 struct http_load {
     size_t bodies_bytes;
+    size_t replies_bytes; /* of replies that are not sent yet */
+    size_t max_replies_bytes;
     size_t holders;
 };
 
-struct http_load *http_load_new(void); /* held once */
+struct http_load *http_load_new(size_t max_replies_bytes); /* held once */
 void http_load_release(struct http_load *load);
 
 struct http_request *http_request_new(struct http_load *load);

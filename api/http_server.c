@@ -208,7 +208,7 @@ int http_server_open(struct http_server **server, uv_loop_t *loop,
     pool->options.max_connections = cap_connections(options->max_connections);
     pool->handler = handler;
     pool->context = context;
-    pool->load = http_load_new();
+    pool->load = http_load_new(options->max_replies_bytes);
     pool->on_room = on_room;
     pool->on_empty = on_empty;
     uv_timer_init(loop, &opened->sweep);
@@ -234,5 +234,6 @@ const char *http_server_address(const struct http_server *server, size_t index)
 const struct http_stats *http_server_stats(struct http_server *server)
 {
     server->pool.stats.bodies_bytes = server->pool.load->bodies_bytes;
+    server->pool.stats.replies_bytes = server->pool.load->replies_bytes;
     return &server->pool.stats;
 }

@@ -41,13 +41,14 @@ void http_server_close(struct http_server *server, http_server_cb on_closed, voi
 
 /* Counters since the start, for the metrics. */
 struct http_stats {
-    int connections;     /* open now */
-    size_t bodies_bytes; /* held now */
-    uint64_t accepted;   /* connections */
-    uint64_t requests;   /* refused ones included */
-    uint64_t replies[6]; /* by class: [2] counts 2xx */
-    uint64_t evicted;    /* idle connections closed to make room */
-    uint64_t timed_out;  /* connections closed by a limit of time */
+    int connections;      /* open now */
+    size_t bodies_bytes;  /* held now */
+    size_t replies_bytes; /* held now */
+    uint64_t accepted;    /* connections */
+    uint64_t requests;    /* refused ones included */
+    uint64_t replies[6];  /* by class: [2] counts 2xx */
+    uint64_t evicted;     /* idle connections closed to make room */
+    uint64_t timed_out;   /* connections closed by a limit of time */
 };
 
 const struct http_stats *http_server_stats(struct http_server *server);

@@ -45,7 +45,9 @@ static void on_listed(void *context, const struct pg_failure *failure)
     struct buffer out = nodes->out; /* a reply ends the list */
     if (failure != NULL)
         api_failed(nodes->request, failure);
-    else if (!paging_is_past_end(nodes->request, &nodes->paging, nodes->count))
+    else if (paging_is_past_end(&nodes->paging, nodes->count))
+        paging_refuse(nodes->request, &nodes->paging);
+    else
         reply_json(nodes->request, 200, &out);
     buffer_done(&out);
 }

@@ -16,10 +16,12 @@ int paging_read(const struct http_request *request, int per_page, struct paging 
     return code;
 }
 
-bool paging_is_past_end(struct http_request *request, const struct paging *paging, int64_t count)
+bool paging_is_past_end(const struct paging *paging, int64_t count)
 {
-    if (count > 0 || paging->page == 1)
-        return false;
+    return count == 0 && paging->page > 1;
+}
+
+void paging_refuse(struct http_request *request, const struct paging *paging)
+{
     reply_error(request, 404, "page %lld is past the end", (long long)paging->page);
-    return true;
 }

@@ -17,5 +17,7 @@ struct paging {
 /* `per_page` is what holds when the request does not say. -EINVAL with the text for a 400. */
 int paging_read(const struct http_request *request, int per_page, struct paging *paging,
                 struct error *error);
-/* True when there is no such page: a 404 was sent. Page 1 of nothing is an empty list. */
-bool paging_is_past_end(struct http_request *request, const struct paging *paging, int64_t count);
+/* Is there no such page? `count` is what it has; page 1 of nothing is an empty list. */
+bool paging_is_past_end(const struct paging *paging, int64_t count);
+/* Replies 404 then. */
+void paging_refuse(struct http_request *request, const struct paging *paging);

@@ -6,10 +6,25 @@
 #include "base/error.h"
 #include "base/json.h"
 
-void reply_json(struct http_request *request, int status, struct buffer *json)
+/* Such a reply is never refused: it takes no more than its request does. */
+#define SMALL_REPLY_BYTES 4096
+
+static void send_json(struct http_request *request, int status, struct buffer *json)
 {
     buffer_add_char(json, '\n');
     http_reply(request, status, "application/json", json);
+}
+
+/* A read can be repeated; what a POST has done is said in any case. */
+void reply_json(struct http_request *request, int status, struct buffer *json)
+{
+    bool is_read = request->method == METHOD_GET || request->method == METHOD_HEAD;
+    if (is_read && json->size > SMALL_REPLY_BYTES && !http_reply_fits(request, json->size)) {
+        buffer_done(json);
+        reply_busy(request);
+        return;
+    }
+    send_json(request, status, json);
 }
 
 void reply_errors(struct http_request *request, int status, const char *text,
@@ -29,7 +44,7 @@ void reply_errors(struct http_request *request, int status, const char *text,
         json_end_array(&writer);
     }
     json_end_object(&writer);
-    reply_json(request, status, &json);
+    send_json(request, status, &json);
 }
 
 __attribute__((format(printf, 3, 0))) static void
@@ -55,4 +70,9 @@ void reply_unavailable(struct http_request *request, int retry_after_s, const ch
     va_start(args, format);
     reply_error_v(request, 503, format, args);
     va_end(args);
+}
+
+void reply_busy(struct http_request *request)
+{
+    reply_unavailable(request, 1, "Too many replies wait for their clients");
 }

@@ -7,7 +7,8 @@
 
 #include "api/http_request.h"
 
-/* The content of `json` (one JSON text) is moved out and a newline added. */
+/* The content of `json` (one JSON text) is moved out and a newline added. To a GET it is reply_busy
+ * when it does not fit beside what other clients have not taken yet. */
 void reply_json(struct http_request *request, int status, struct buffer *json);
 /* `{"error":"…"}`. What is not UTF-8 in the text becomes U+FFFD. */
 void reply_error(struct http_request *request, int status, const char *format, ...)
@@ -18,3 +19,5 @@ void reply_errors(struct http_request *request, int status, const char *text,
 /* 503 with `Retry-After`. */
 void reply_unavailable(struct http_request *request, int retry_after_s, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* 503: no room for a reply, see http_reply_fits. */
+void reply_busy(struct http_request *request);

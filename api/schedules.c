@@ -86,7 +86,9 @@ static void on_listed(void *context, const struct pg_failure *failure)
     struct buffer out = list->out; /* a reply ends the list */
     if (failure != NULL)
         api_failed(list->request, failure);
-    else if (!paging_is_past_end(list->request, &list->paging, list->count))
+    else if (paging_is_past_end(&list->paging, list->count))
+        paging_refuse(list->request, &list->paging);
+    else
         reply_json(list->request, 200, &out);
     buffer_done(&out);
 }

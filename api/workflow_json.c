@@ -16,6 +16,13 @@ static void text_if_set(struct json_writer *json, const char *key, const char *t
         json_key_string(json, key, text);
 }
 
+/* A member whose value is put there later; returns where. */
+static size_t place_for(struct json_writer *json, const char *key)
+{
+    json_key_raw(json, key, "", 0);
+    return json->out->size;
+}
+
 void workflow_json(struct json_writer *json, const struct workflow_row *row, size_t *tasks_at)
 {
     json_begin_object(json);
@@ -37,10 +44,8 @@ void workflow_json(struct json_writer *json, const struct workflow_row *row, siz
     time_if_set(json, "scheduled", row->scheduled_us);
     time_if_set(json, "started", row->started_us);
     json_key_string(json, "status", row->status);
-    if (tasks_at != NULL) {
-        json_key_raw(json, "tasks", "", 0);
-        *tasks_at = json->out->size;
-    }
+    if (tasks_at != NULL)
+        *tasks_at = place_for(json, "tasks");
     json_key_time(json, "updated", row->updated_us);
     json_end_object(json);
 }
@@ -88,14 +93,14 @@ void attempt_json(struct json_writer *json, const struct attempt_row *row)
 }
 
 void task_json(struct json_writer *json, const struct id *workflow, const struct task_row *row,
-               const struct json_span *attempts)
+               size_t *attempts_at)
 {
     struct id id = id_task(workflow, row->position);
     json_begin_object(json);
     if (row->attempt > 0)
         json_key_int(json, "attempt", row->attempt);
-    if (attempts != NULL)
-        json_key_raw(json, "attempts", attempts->text, attempts->size);
+    if (attempts_at != NULL)
+        *attempts_at = place_for(json, "attempts");
     json_key_time(json, "created", row->created_us);
     time_if_set(json, "finished", row->finished_us);
     json_key_id(json, "id", &id);

@@ -1,34 +1,51 @@
 /* GET /api/workflows and GET /api/workflows/<id>. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "api/api.h"
 #include "api/paging.h"
+#include "api/slices.h"
 #include "api/workflow_json.h"
 
 /* --- the list -------------------------------------------------------------------------------- */
 
+/* A page is first read the quick way, for which its payloads have to be small. What that leaves is
+ * read in slices by bytes, and the first of these tells where the page ends. */
 struct listing {
-    struct http_request *request;
-    struct workflow_filter filter;
+    struct slices slices;
+    struct workflow_filter filter; /* of the next slice */
     struct paging paging;
-    int64_t count;
+    bool by_bytes;
+    int64_t count; /* of the workflows so far */
+    int64_t slice_count;
     struct id last;
-    struct buffer out;
     struct json_writer json;
 };
+
+static void on_list_row(void *context, const struct workflow_row *row);
+static void on_list_slice(void *context, const struct store_slice *slice,
+                          const struct pg_failure *failure);
+
+static void read_list(void *context)
+{
+    struct listing *listing = context;
+    const struct api *api = listing->slices.request->context;
+    listing->slice_count = 0;
+    (listing->by_bytes ? store_slice_workflows : store_list_workflows)(
+        api->store, &listing->filter, on_list_row, on_list_slice, listing);
+}
 
 static void on_list_row(void *context, const struct workflow_row *row)
 {
     struct listing *listing = context;
     listing->count++;
+    listing->slice_count++;
     listing->last = row->id;
     workflow_json(&listing->json, row, NULL);
 }
 
-static void link_next(struct listing *listing)
+/* `last` is the last id of a full page. */
+static void link_next(struct http_request *request, const struct id *last)
 {
-    struct http_request *request = listing->request;
     struct buffer reference = {0};
     char id[ID_TEXT_SIZE];
     buffer_add_text(&reference, request->path);
@@ -37,25 +54,63 @@ static void link_next(struct listing *listing)
         if (strcmp(param->name, "page") != 0 && strcmp(param->name, "before") != 0)
             query_add(&reference, param->name, param->value);
     }
-    id_format(&listing->last, id);
+    id_format(last, id);
     query_add(&reference, "before", id);
     http_reply_field(request, "Link", "<%s>; rel=\"next\"", buffer_text(&reference));
     buffer_done(&reference);
 }
 
-static void on_list_done(void *context, const struct pg_failure *failure)
+/* Nothing more of the page is to be read. */
+static void end_list(struct listing *listing)
+{
+    struct http_request *request = listing->slices.request;
+    struct paging paging = listing->paging;
+    if (paging_is_past_end(&paging, listing->count)) {
+        slices_drop(&listing->slices);
+        paging_refuse(request, &paging);
+        return;
+    }
+    if (!listing->slices.streaming && listing->count > 0 && listing->count == paging.limit)
+        link_next(request, &listing->last);
+    json_end_array(&listing->json);
+    slices_end(&listing->slices);
+}
+
+/* The next slice begins behind the last row. */
+static void advance(struct listing *listing)
+{
+    if (listing->count == 0)
+        return;
+    listing->filter.before = listing->last;
+    listing->filter.offset = 0;
+    listing->filter.limit = listing->paging.limit - listing->count;
+}
+
+static void on_list_slice(void *context, const struct store_slice *slice,
+                          const struct pg_failure *failure)
 {
     struct listing *listing = context;
-    json_end_array(&listing->json);
-    struct buffer out = listing->out; /* a reply ends the listing */
+    struct slices *slices = &listing->slices;
     if (failure != NULL) {
-        api_failed(listing->request, failure);
-    } else if (!paging_is_past_end(listing->request, &listing->paging, listing->count)) {
-        if (listing->count > 0 && listing->count == listing->filter.limit)
-            link_next(listing);
-        reply_json(listing->request, 200, &out);
+        slices_fail(slices, failure);
+        return;
     }
-    buffer_done(&out);
+    bool was_by_bytes = listing->by_bytes;
+    bool is_all_seen = listing->slice_count == listing->filter.limit;
+    advance(listing);
+    if (!slice->is_cut && (!is_all_seen || listing->filter.limit == 0)) {
+        end_list(listing);
+    } else if (!was_by_bytes) {
+        listing->by_bytes = true;
+        read_list(listing);
+    } else {
+        if (!slices->streaming && !id_is_null(&slice->page_end)) {
+            listing->filter.until = slice->page_end;
+            link_next(slices->request, &slice->page_end);
+        }
+        listing->filter.limit = slices_look(listing->slice_count, listing->filter.limit);
+        slices_go_on(slices);
+    }
 }
 
 static int read_statuses(struct http_request *request, struct workflow_filter *filter,
@@ -119,10 +174,10 @@ static int read_listing(struct http_request *request, struct listing *listing, s
 
 void workflows_list(struct http_request *request)
 {
-    const struct api *api = request->context;
     struct error error;
     struct listing *listing = arena_new(&request->arena, 1, sizeof *listing);
-    listing->request = request;
+    listing->slices =
+        (struct slices){.request = request, .read_next = read_list, .context = listing};
     listing->filter.with_payload = true;
     if (read_listing(request, listing, &error) < 0) {
         reply_error(request, 400, "%s", error.text);
@@ -130,130 +185,152 @@ void workflows_list(struct http_request *request)
     }
     if (!api_ready(request))
         return;
-    json_writer_init(&listing->json, &listing->out);
+    json_writer_init(&listing->json, &listing->slices.out);
     json_begin_array(&listing->json);
-    store_list_workflows(api->store, &listing->filter, on_list_row, on_list_done, listing);
+    read_list(listing);
 }
 
 /* --- one ------------------------------------------------------------------------------------- */
 
-/* Attempts come first, then tasks, then the workflow: no status is older than one that depends on
- * it. */
+/* The workflow is asked for before its tasks, so that no task looks older than the workflow. The
+ * tasks are first read the quick way, without attempts; then in slices. */
 struct showing {
-    struct http_request *request;
+    struct slices slices;
     struct id id;
     bool with_attempts;
-    struct buffer attempts; /* the JSON arrays of all tasks, one after the other */
-    struct attempts_of *attempts_of;
-    size_t attempts_count;
-    size_t attempts_next;
-    struct buffer out; /* the workflow, without its tasks */
-    size_t tasks_at;   /* where these belong */
+    bool by_bytes;
     bool found;
-    struct buffer tasks;
+    struct buffer tail; /* of the workflow: what stands behind its tasks */
     struct json_writer json;
-    struct pg_failure failure; /* of a call before the last one; no class: none */
+    bool task_is_open;       /* with attempts: more of them may come … */
+    struct buffer task_tail; /* … and this stands behind them */
+    struct json_writer attempts;
+    struct task_place last;
+    int64_t slice_count; /* tasks and attempts */
+    int64_t limit;
+    struct pg_failure failure; /* of the workflow; no class: none */
 };
 
-/* Where in `attempts` the earlier attempts of a task stand. */
-struct attempts_of {
-    int position;
-    size_t from;
-    size_t to;
-};
+static void on_task(void *context, const struct task_row *row);
+static void on_attempt(void *context, const struct attempt_row *row);
+static void on_tasks(void *context, const struct store_slice *slice,
+                     const struct pg_failure *failure);
 
-static void on_attempt(void *context, const struct attempt_row *row)
+static void read_tasks(void *context)
 {
     struct showing *showing = context;
-    struct json_writer json;
-    size_t count = showing->attempts_count;
-    if (count == 0 || showing->attempts_of[count - 1].position != row->position) {
-        showing->attempts_of =
-            mem_resize(showing->attempts_of, count + 1, sizeof *showing->attempts_of);
-        showing->attempts_of[count] =
-            (struct attempts_of){row->position, showing->attempts.size, showing->attempts.size};
-        showing->attempts_count = ++count;
-    }
-    buffer_add_char(&showing->attempts,
-                    showing->attempts_of[count - 1].from == showing->attempts.size ? '[' : ',');
-    json_writer_init(&json, &showing->attempts);
-    attempt_json(&json, row);
-    showing->attempts_of[count - 1].to = showing->attempts.size;
-}
-
-static void on_attempts(void *context, const struct pg_failure *failure)
-{
-    struct showing *showing = context;
-    if (failure != NULL)
-        showing->failure = *failure;
-}
-
-static void write_task(struct showing *showing, const struct task_row *row)
-{
-    struct buffer array = {0};
-    size_t next = showing->attempts_next;
-    if (next < showing->attempts_count && showing->attempts_of[next].position == row->position) {
-        const struct attempts_of *of = &showing->attempts_of[showing->attempts_next++];
-        buffer_add(&array, showing->attempts.data + of->from, of->to - of->from);
-        buffer_add_char(&array, ']');
-    } else {
-        buffer_add_text(&array, "[]");
-    }
-    task_json(&showing->json, &showing->id, row, &(struct json_span){array.data, array.size});
-    buffer_done(&array);
-}
-
-static void on_task(void *context, const struct task_row *row)
-{
-    struct showing *showing = context;
-    if (showing->with_attempts)
-        write_task(showing, row);
+    const struct api *api = showing->slices.request->context;
+    showing->slice_count = 0;
+    if (showing->by_bytes)
+        store_slice_tasks(api->store, &showing->id, showing->last, showing->limit, on_task,
+                          showing->with_attempts ? on_attempt : NULL, on_tasks, showing);
     else
-        task_json(&showing->json, &showing->id, row, NULL);
+        store_find_tasks(api->store, &showing->id, on_task, on_tasks, showing);
+}
+
+static void free_showing(void *context)
+{
+    struct showing *showing = context;
+    buffer_done(&showing->tail);
+    buffer_done(&showing->task_tail);
+}
+
+/* Moves what stands in `out` from `at` on. */
+static void split(struct buffer *out, size_t at, struct buffer *tail)
+{
+    buffer_clear(tail);
+    buffer_add(tail, out->data + at, out->size - at);
+    out->size = at;
 }
 
 static void on_workflow(void *context, const struct workflow_row *row,
                         const struct pg_failure *failure)
 {
     struct showing *showing = context;
+    struct buffer *out = &showing->slices.out;
     struct json_writer json;
+    size_t tasks_at;
     if (failure != NULL)
         showing->failure = *failure;
     if (row == NULL)
         return;
     showing->found = true;
-    json_writer_init(&json, &showing->out);
-    workflow_json(&json, row, &showing->tasks_at);
+    json_writer_init(&json, out);
+    workflow_json(&json, row, &tasks_at);
+    split(out, tasks_at, &showing->tail);
+    json_writer_init(&showing->json, out);
+    json_begin_array(&showing->json);
 }
 
-static void reply_shown(struct http_request *request, const struct buffer *workflow,
-                        size_t tasks_at, const struct buffer *tasks)
+static void end_attempts(struct showing *showing)
 {
-    struct buffer out = {0};
-    buffer_add(&out, workflow->data, tasks_at);
-    buffer_add(&out, tasks->data, tasks->size);
-    buffer_add(&out, workflow->data + tasks_at, workflow->size - tasks_at);
-    reply_json(request, 200, &out);
+    if (!showing->task_is_open)
+        return;
+    showing->task_is_open = false;
+    json_end_array(&showing->attempts);
+    buffer_add(&showing->slices.out, showing->task_tail.data, showing->task_tail.size);
 }
 
-static void on_tasks(void *context, const struct pg_failure *failure)
+static void on_task(void *context, const struct task_row *row)
 {
     struct showing *showing = context;
+    size_t attempts_at;
+    if (!showing->found) /* a failure, or removed meanwhile */
+        return;
+    showing->slice_count++;
+    showing->last = (struct task_place){.position = row->position};
+    end_attempts(showing);
+    task_json(&showing->json, &showing->id, row, showing->with_attempts ? &attempts_at : NULL);
+    if (!showing->with_attempts)
+        return;
+    split(&showing->slices.out, attempts_at, &showing->task_tail);
+    json_writer_init(&showing->attempts, &showing->slices.out);
+    json_begin_array(&showing->attempts);
+    showing->task_is_open = true;
+}
+
+static void on_attempt(void *context, const struct attempt_row *row)
+{
+    struct showing *showing = context;
+    if (!showing->task_is_open)
+        return;
+    showing->slice_count++;
+    showing->last = (struct task_place){.position = row->position, .attempt = row->attempt};
+    attempt_json(&showing->attempts, row);
+}
+
+static void end_tasks(struct showing *showing)
+{
+    struct http_request *request = showing->slices.request;
+    struct slices *slices = &showing->slices;
+    if (!showing->found) {
+        slices_drop(slices);
+        reply_error(request, 404, "Workflow %s not found", request->params[0]);
+        return;
+    }
+    end_attempts(showing);
     json_end_array(&showing->json);
-    struct buffer tasks = showing->tasks; /* a reply ends the showing */
-    struct buffer workflow = showing->out;
+    buffer_add(&slices->out, showing->tail.data, showing->tail.size);
+    slices_end(slices);
+}
+
+static void on_tasks(void *context, const struct store_slice *slice,
+                     const struct pg_failure *failure)
+{
+    struct showing *showing = context;
     if (failure == NULL && showing->failure.class != 0)
         failure = &showing->failure;
-    buffer_done(&showing->attempts);
-    free(showing->attempts_of);
-    if (failure != NULL)
-        api_failed(showing->request, failure);
-    else if (!showing->found)
-        reply_error(showing->request, 404, "Workflow %s not found", showing->request->params[0]);
-    else
-        reply_shown(showing->request, &workflow, showing->tasks_at, &tasks);
-    buffer_done(&tasks);
-    buffer_done(&workflow);
+    if (failure != NULL) {
+        slices_fail(&showing->slices, failure);
+    } else if (!slice->is_cut || !showing->found) {
+        end_tasks(showing);
+    } else if (!showing->by_bytes) {
+        showing->by_bytes = true;
+        read_tasks(showing);
+    } else {
+        showing->limit = slices_look(showing->slice_count, STORE_QUICK_ROWS);
+        slices_go_on(&showing->slices);
+    }
 }
 
 void workflows_get(struct http_request *request)
@@ -262,7 +339,10 @@ void workflows_get(struct http_request *request)
     struct error error;
     bool with_payload = true;
     struct showing *showing = arena_new(&request->arena, 1, sizeof *showing);
-    showing->request = request;
+    showing->slices = (struct slices){
+        .request = request, .read_next = read_tasks, .on_end = free_showing, .context = showing};
+    showing->last.position = -1;
+    showing->limit = STORE_QUICK_ROWS;
     if (!api_id(request, "Workflow", &showing->id))
         return;
     if (query_bool(&request->query, "with_payload", &with_payload, &error) < 0 ||
@@ -272,10 +352,7 @@ void workflows_get(struct http_request *request)
     }
     if (!api_ready(request))
         return;
-    json_writer_init(&showing->json, &showing->tasks);
-    json_begin_array(&showing->json);
+    showing->by_bytes = showing->with_attempts;
     store_find_workflow(api->store, &showing->id, with_payload, on_workflow, showing);
-    if (showing->with_attempts)
-        store_list_attempts(api->store, &showing->id, on_attempt, on_attempts, showing);
-    store_find_tasks(api->store, &showing->id, on_task, on_tasks, showing);
+    read_tasks(showing);
 }

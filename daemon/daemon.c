@@ -146,6 +146,7 @@ static int listen_once(struct daemon *daemon, struct error *error)
     options.max_fields = settings->max_header_fields;
     options.max_body_bytes = settings->max_body;
     options.max_bodies_bytes = settings->max_bodies;
+    options.max_replies_bytes = settings->max_replies;
     options.max_connections = settings->max_connections;
     options.head_timeout_ms = settings->head_timeout_ms;
     options.body_timeout_ms = settings->body_timeout_ms;

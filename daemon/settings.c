@@ -119,6 +119,8 @@ static const struct setting table[] = {
      "The largest body of a request. A larger one is answered 413."},
     {"DIRECTOR_MAX_BODIES", BYTES(max_bodies, KIB, 64 * GIB), "64MiB", AT_START,
      "The bodies of all requests together. Past it, requests are answered 503."},
+    {"DIRECTOR_MAX_REPLIES", BYTES(max_replies, MIB, 64 * GIB), "64MiB", AT_START,
+     "Replies that their clients have not taken yet, together. Past it, requests are answered 503."},
     {"DIRECTOR_MAX_WAITING_LAUNCHES", INT(max_waiting_launches, 1, 1000000), "10000", ON_RELOAD,
      "Launches that wait for their commit. More are answered 503."},
     {"DIRECTOR_HEAD_TIMEOUT", DURATION(head_timeout_ms, 100, HOUR), "10s", AT_START,

@@ -60,7 +60,8 @@ struct settings {
     bool auth_enabled;
     int workflows_per_page;
     size_t max_body;
-    size_t max_bodies; /* of all requests together */
+    size_t max_bodies;  /* of all requests together */
+    size_t max_replies; /* of all clients together */
     size_t max_head;
     size_t max_target;
     int max_header_fields;

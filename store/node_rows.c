@@ -47,8 +47,7 @@ void store_list_nodes(struct store *store, int64_t limit, int64_t offset, node_r
     *call = (struct node_call){each, on_done, context};
     pg_params_int8(&params, limit);
     pg_params_int8(&params, offset);
-    pg_send(store->read, &(struct pg_call){.statement = STATEMENT_LIST_NODES}, &params, on_nodes,
-            call);
+    store_send_list(store, STATEMENT_LIST_NODES, &params, on_nodes, call);
 }
 
 void store_drain_node(struct store *store, const struct id *node, node_row_cb each,

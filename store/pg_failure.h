@@ -15,6 +15,7 @@ enum pg_failure_class {
 
 struct pg_failure {
     enum pg_failure_class class;
+    bool is_overdue;  /* PG_SLOW, or PG_AWAY after a reply that did not come in time */
     char sqlstate[6]; /* empty where the failure did not come from the server */
     char text[512];   /* one sentence without a final stop */
 };

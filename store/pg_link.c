@@ -336,6 +336,13 @@ static void on_unwritable(void *owner)
 
 /* --- replies --------------------------------------------------------------------------------- */
 
+static void tell_overdue(struct pg_link *link, const struct pg_request *request)
+{
+    const struct pg_statement *statement = statement_of(link, &request->call);
+    if (link->options.on_overdue != NULL && statement != NULL)
+        link->options.on_overdue(link->options.context, statement->name);
+}
+
 /* The Sync of the oldest request: it is committed, or rolled back. */
 static void finish_request(struct pg_link *link)
 {
@@ -347,6 +354,8 @@ static void finish_request(struct pg_link *link)
     link->stats.replies++;
     link->backoff_us = BACKOFF_MIN_US; /* this connection works */
     link->ping_us = clock_mono_us() + link->ping_period_us;
+    if (request->failure.is_overdue)
+        tell_overdue(link, request);
     if (!pg_request_repeats(request) || !postpone(link, request))
         pg_request_end(request, failure);
 }
@@ -358,6 +367,7 @@ static void judge_cancel(const struct pg_link *link, struct pg_failure *failure)
     int64_t took_us = clock_mono_us() - link->oldest_us;
     if (failure->class == PG_SLOW && took_us < statement_timeout_us(link) * SLOW_PERCENT / 100)
         failure->class = PG_RETRY;
+    failure->is_overdue = failure->class == PG_SLOW;
 }
 
 /* False when the connection is of no use any more. */
@@ -448,7 +458,9 @@ static void tend_connection(struct pg_link *link)
         link->failure.class = PG_AWAY;
         lose(link, &link->failure, false);
     } else if (reply_overdue(link, now_us)) {
+        tell_overdue(link, link->in_flight); /* the oldest, which PostgreSQL works on */
         pg_failure_set(&link->failure, PG_AWAY, "the database did not reply in time");
+        link->failure.is_overdue = true;
         lose(link, &link->failure, true);
     } else if (link->stats.up) {
         transmit_waiting(link);

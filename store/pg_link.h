@@ -47,6 +47,8 @@ struct pg_link_options {
     /* The link came up; or it was lost or could not be made (once an outage, with the reason). */
     void (*on_state)(void *context, struct pg_link *link, bool up, const char *reason);
     void (*on_notify)(void *context, const char *channel, const char *payload);
+    /* The reply to this statement is overdue: it is cancelled. */
+    void (*on_overdue)(void *context, const char *statement);
     void *context;
 };
 

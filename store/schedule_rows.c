@@ -59,12 +59,12 @@ static void on_rows(void *context, const struct pg_rows *rows, const struct pg_f
     free(call);
 }
 
-static void send_rows(struct pg_link *link, const struct pg_call *pg, struct pg_params *params,
+static void send_list(struct store *store, enum statement statement, struct pg_params *params,
                       const struct schedule_call *template)
 {
     struct schedule_call *call = mem_new(1, sizeof *call);
     *call = *template;
-    pg_send(link, pg, params, on_rows, call);
+    store_send_list(store, statement, params, on_rows, call);
 }
 
 static void choose(struct pg_params *params, const struct schedule_choice *choice)
@@ -84,8 +84,8 @@ void store_list_schedules(struct store *store, const struct schedule_choice *cho
     choose(&params, choice);
     pg_params_int8(&params, limit);
     pg_params_int8(&params, offset);
-    send_rows(
-        store->read, &(struct pg_call){.statement = STATEMENT_LIST_SCHEDULES}, &params,
+    send_list(
+        store, STATEMENT_LIST_SCHEDULES, &params,
         &(struct schedule_call){.each_schedule = each, .on_done = on_done, .context = context});
 }
 
@@ -94,16 +94,16 @@ void store_pause_schedules(struct store *store, const struct schedule_choice *ch
                            void *context)
 {
     struct pg_params params = {0};
+    struct schedule_call *call = mem_new(1, sizeof *call);
+    *call = (struct schedule_call){.each_schedule = each, .on_done = on_done, .context = context};
     choose(&params, choice);
     pg_params_bool(&params, paused);
     pg_params_text(&params, comment);
-    send_rows(
-        store->launch,
-        &(struct pg_call){.statement = STATEMENT_PAUSE_SCHEDULES,
-                          .flags = PG_REPEATABLE,
-                          .deadline_ms = store->write_deadline_ms},
-        &params,
-        &(struct schedule_call){.each_schedule = each, .on_done = on_done, .context = context});
+    pg_send(store->launch,
+            &(struct pg_call){.statement = STATEMENT_PAUSE_SCHEDULES,
+                              .flags = PG_REPEATABLE,
+                              .deadline_ms = store->write_deadline_ms},
+            &params, on_rows, call);
 }
 
 void store_list_fires(struct store *store, const struct schedule_choice *choice, int64_t limit,
@@ -114,6 +114,6 @@ void store_list_fires(struct store *store, const struct schedule_choice *choice,
     choose(&params, choice);
     pg_params_int8(&params, limit);
     pg_params_int8(&params, offset);
-    send_rows(store->read, &(struct pg_call){.statement = STATEMENT_LIST_FIRES}, &params,
+    send_list(store, STATEMENT_LIST_FIRES, &params,
               &(struct schedule_call){.each_fire = each, .on_done = on_done, .context = context});
 }

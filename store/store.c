@@ -40,6 +40,13 @@ static void on_notify(void *context, const char *channel, const char *payload)
         store->events.on_hint(store->events.context);
 }
 
+static void on_overdue(void *context, const char *statement)
+{
+    (void)context;
+    log_warning("a query took longer than DIRECTOR_QUERY_TIMEOUT and was cancelled",
+                log_text("statement", statement));
+}
+
 static int on_ensure(void *context, struct error *error)
 {
     const struct store *store = context;
@@ -59,6 +66,7 @@ static struct pg_link *open_link(struct store *store, const struct store_options
         .ensure = on_ensure,
         .on_state = on_state,
         .on_notify = on_notify,
+        .on_overdue = on_overdue,
         .context = store,
     };
     return pg_link_open(&link);
@@ -69,6 +77,7 @@ struct store *store_open(const struct store_options *options)
     static const char *const channels[] = {HINT_CHANNEL, NULL};
     struct store *store = mem_new(1, sizeof *store);
     store->loop = options->loop;
+    store->read_deadline_ms = options->reply_timeout_ms;
     store->write_deadline_ms = 2 * options->reply_timeout_ms;
     store->epoch_us = clock_wall_us() + options->clock_offset_us - clock_boot_us();
     store->ensure = options->ensure;
@@ -77,6 +86,7 @@ struct store *store_open(const struct store_options *options)
     store->engine = open_link(store, options, NULL);
     store->claim = open_link(store, options, NULL);
     store->read = open_link(store, options, NULL);
+    store->list = open_link(store, options, NULL);
     store->logs = open_link(store, options, NULL);
     store->listen = open_link(store, options, channels);
     store->spool = spool_new(&(struct spool_options){
@@ -124,8 +134,8 @@ static void on_spool_flushed(void *context)
 {
     struct store_closing *closing = context;
     struct store *store = closing->store;
-    struct pg_link *const links[] = {store->launch, store->engine, store->claim,
-                                     store->read,   store->logs,   store->listen};
+    struct pg_link *const links[] = {store->launch, store->engine, store->claim, store->read,
+                                     store->list,   store->logs,   store->listen};
     store_launches_stop(store);
     store_finishes_stop(store);
     store_fires_stop(store);
@@ -293,6 +303,16 @@ void store_call(struct store *store, struct pg_link *link, enum statement statem
 {
     send_done(store, link, &(struct pg_call){.statement = statement, .flags = flags}, params,
               &(struct done_call){.on_done = on_done, .context = context});
+}
+
+void store_send_list(struct store *store, enum statement statement, struct pg_params *params,
+                     pg_reply_cb on_reply, void *context)
+{
+    pg_send(store->list,
+            &(struct pg_call){.statement = statement,
+                              .flags = PG_REPEATABLE | PG_WAIT,
+                              .deadline_ms = store->read_deadline_ms},
+            params, on_reply, context);
 }
 
 static void send_answers(struct store *store, struct pg_link *link, enum statement statement,

@@ -1,11 +1,11 @@
 /* The store: this daemon's connections to PostgreSQL, and one call for each SQL function and query.
  *
- * Launches, claims, the engine's other calls, reads and the output of tasks (logs.h) have
- * connections of their own, so that none waits behind the others and PostgreSQL works on them side
- * by side; a further one listens for hints. Everything that writes is safe to send twice and is
- * sent again when its connection is lost. Calls answer through a callback on the loop, never before
- * they return. What the engine must act upon (claimed tasks, attempts to stop, …) comes through
- * `on_answer`, whichever call brought it.
+ * Launches, claims, the engine's other calls, reads by id, lists and the output of tasks (logs.h)
+ * have connections of their own, so that none waits behind the others and PostgreSQL works on them
+ * side by side; a further one listens for hints. Everything that writes is safe to send twice and
+ * is sent again when its connection is lost. Calls answer through a callback on the loop, never
+ * before they return. What the engine must act upon (claimed tasks, attempts to stop, …) comes
+ * through `on_answer`, whichever call brought it.
  */
 #pragma once
 
@@ -301,11 +301,6 @@ typedef void (*workflow_cb)(void *context, const struct workflow_row *row,
                             const struct pg_failure *failure);
 void store_find_workflow(struct store *store, const struct id *id, bool with_payload,
                          workflow_cb on_row, void *context);
-/* All tasks in execution order, through `each`, then on_done. */
-void store_find_tasks(struct store *store, const struct id *workflow,
-                      void (*each)(void *context, const struct task_row *row),
-                      store_done_cb on_done, void *context);
-
 /* An attempt that began. */
 struct attempt_row {
     int position;
@@ -320,10 +315,42 @@ struct attempt_row {
     const char *reason;
     struct json_span result;
 };
-/* By task and number. */
-void store_list_attempts(struct store *store, const struct id *workflow,
-                         void (*each)(void *context, const struct attempt_row *row),
-                         store_done_cb on_done, void *context);
+/* Pages of workflows and the tasks of one are read in slices of about so many bytes, so that
+ * neither PostgreSQL's reply nor what is made of it is ever much larger: only when a single row is,
+ * which then is a slice of its own. A megabyte is the usual bound of a payload and of a result. */
+#define STORE_SLICE_BYTES (1024 * 1024)
+/* More rows than these are not looked at for a quick reply, which has to know beforehand that they
+ * fit. */
+#define STORE_QUICK_ROWS 1000
+#define STORE_QUICK_TASKS 128
+
+/* The end of a slice, whose rows went to `each`. */
+struct store_slice {
+    bool is_cut; /* rows that were asked for are left */
+    struct id
+        page_end; /* the workflow at the page's limit; null id: none, or it was not looked for */
+};
+/* One of `slice` and `failure` is NULL. */
+typedef void (*store_slice_cb)(void *context, const struct store_slice *slice,
+                               const struct pg_failure *failure);
+
+typedef void (*task_row_cb)(void *context, const struct task_row *row);
+/* The first tasks in execution order. As quick as can be, for what fits into one slice: it is cut
+ * where a result is large. */
+void store_find_tasks(struct store *store, const struct id *workflow, task_row_cb each,
+                      store_slice_cb on_slice, void *context);
+
+/* Where the tasks of a workflow go on. */
+struct task_place {
+    int position; /* behind this task; -1: from the first one on */
+    int attempt;  /* behind this attempt of it; 0: behind the task itself */
+};
+/* The next tasks; with `each_attempt` (may be NULL) each is followed by its attempts, by number. At
+ * most `limit` of both. */
+void store_slice_tasks(struct store *store, const struct id *workflow, struct task_place after,
+                       int64_t limit, task_row_cb each,
+                       void (*each_attempt)(void *context, const struct attempt_row *row),
+                       store_slice_cb on_slice, void *context);
 
 /* NULL, 0 or the null id: any. */
 struct workflow_filter {
@@ -335,14 +362,19 @@ struct workflow_filter {
     int64_t created_after_us;
     int64_t created_before_us;
     const char *comment; /* a part of it */
-    struct id before;    /* workflows older than this one */
+    struct id before;    /* workflows older than this one … */
+    struct id until;     /* … and none older than this one; only in slices */
     int64_t limit;
     int64_t offset;
 };
-/* Newest first, through `each`, then on_done. */
+typedef void (*workflow_row_cb)(void *context, const struct workflow_row *row);
+/* Newest first. As quick as can be, for a page that fits into one slice: it is cut where a payload
+ * is large. */
 void store_list_workflows(struct store *store, const struct workflow_filter *filter,
-                          void (*each)(void *context, const struct workflow_row *row),
-                          store_done_cb on_done, void *context);
+                          workflow_row_cb each, store_slice_cb on_slice, void *context);
+/* As many as fit into a slice. */
+void store_slice_workflows(struct store *store, const struct workflow_filter *filter,
+                           workflow_row_cb each, store_slice_cb on_slice, void *context);
 
 struct schedule_row {
     int64_t id;

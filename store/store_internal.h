@@ -6,12 +6,14 @@
 
 struct store {
     uv_loop_t *loop;
+    int read_deadline_ms;   /* as much as one query may take */
     int write_deadline_ms;  /* enough to send once more what was not answered in time */
     struct pg_link *launch; /* launches and fires */
     struct pg_link *engine; /* finishes, cancels, heartbeats */
     struct pg_link *claim;  /* goes on while ends are committed */
-    struct pg_link *read;
-    struct pg_link *logs; /* output of tasks */
+    struct pg_link *read;   /* of what has an id */
+    struct pg_link *list;   /* pages and searches, which may take long */
+    struct pg_link *logs;   /* output of tasks */
     struct pg_link *listen;
     struct batcher *launches;
     struct batcher *finishes;
@@ -56,6 +58,11 @@ void store_fires_stop(struct store *store);
 void store_finishes_again(struct store *store);
 /* Sends an end that the spool has already. */
 void store_finish_again(struct store *store, struct store_finish *finish);
+
+/* Sends a query of a list. What waits behind a search that took too long survives the loss of its
+ * connection. */
+void store_send_list(struct store *store, enum statement statement, struct pg_params *params,
+                     pg_reply_cb on_reply, void *context);
 
 /* A call whose rows are only answers, or nothing, and that ends in a store_done_cb. */
 void store_call(struct store *store, struct pg_link *link, enum statement statement, unsigned flags,

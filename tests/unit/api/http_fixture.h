@@ -35,7 +35,7 @@ static inline void fixture_init(struct fixture *fixture, http_handler handler, v
     fixture->pool.options = HTTP_OPTIONS_DEFAULT;
     fixture->pool.handler = handler;
     fixture->pool.context = context;
-    fixture->pool.load = http_load_new();
+    fixture->pool.load = http_load_new(fixture->pool.options.max_replies_bytes);
     fixture->pool.on_room = fixture_ignore;
     fixture->pool.on_empty = fixture_ignore;
 }
@@ -53,6 +53,7 @@ static inline void fixture_done(struct fixture *fixture)
     ck_assert_int_eq(fixture->pool.handles, 0);
     ck_assert_int_eq(uv_loop_close(&fixture->loop), 0);
     ck_assert_uint_eq(fixture->pool.load->bodies_bytes, 0);
+    ck_assert_uint_eq(fixture->pool.load->replies_bytes, 0);
     ck_assert_uint_eq(fixture->pool.load->holders, 1);
     http_load_release(fixture->pool.load);
     buffer_done(&fixture->received);
