@@ -6,6 +6,7 @@
 #include "api/body.h"
 #include "api/launch_body.h"
 #include "api/workflow_json.h"
+#include "base/text.h"
 
 #define MAX_KEY_BYTES 255
 
@@ -90,6 +91,10 @@ static bool read_key(struct http_request *request, struct launching *launching)
         return true;
     if (*key == '\0' || strlen(key) > MAX_KEY_BYTES) {
         reply_error(request, 400, "Idempotency-Key must have 1 to %d bytes", MAX_KEY_BYTES);
+        return false;
+    }
+    if (!text_is_utf8(key, strlen(key))) {
+        reply_error(request, 400, "Idempotency-Key must be UTF-8");
         return false;
     }
     launching->launch.key = key;

@@ -230,6 +230,15 @@ def test_idempotency_key(daemon):
     assert daemon.post("/api/workflows", body, **{"Idempotency-Key": "k" * 256}).status == 400
 
 
+@pytest.mark.parametrize("key, status", [("\u00fc".encode(), 201), (b"\xfc", 400), (b"\xc0\x80", 400)])
+def test_idempotency_key_is_utf8(daemon, key, status):
+    reply = daemon.post("/api/workflows", {"project": "test", "name": "EMPTY", "payload": {}},
+                        **{"Idempotency-Key": key})
+    assert reply.status == status, reply
+    if status == 400:
+        assert reply.json() == {"error": "Idempotency-Key must be UTF-8"}
+
+
 # --- one workflow ------------------------------------------------------------------------------
 
 
