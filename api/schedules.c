@@ -250,6 +250,7 @@ static void on_trigger_fired(struct store_firing *firing, const struct answer *f
     triggering->ran = id_compare(&fired->workflow, &triggering->fire.id) == 0;
 }
 
+/* As every POST answers: the nominal time is shown by the reads. */
 static void reply_triggered(const struct triggering *triggering)
 {
     const struct definition *definition = triggering->definition;
@@ -264,7 +265,6 @@ static void reply_triggered(const struct triggering *triggering)
                                          .periodic = true,
                                          .created_us = triggering->fire.created_us,
                                          .updated_us = triggering->fire.created_us,
-                                         .scheduled_us = triggering->fire.scheduled_us,
                                          .payload = triggering->firing.payload},
                   NULL);
     reply_json(triggering->request, 201, &out);

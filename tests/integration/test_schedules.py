@@ -179,12 +179,13 @@ def test_trigger(start, database):
     reply = daemon.post("/api/schedules/test.A/trigger")
     assert reply.status == 201
     made = reply.json()
+    assert sorted(made) == ["created", "fullname", "id", "name", "payload", "periodic", "project", "status", "updated"]
     assert (made["status"], made["periodic"], made["payload"]) == ("pending", True, {"z": 1.0})
     found = daemon.wait(made["id"])
-    assert found["scheduled"] == made["scheduled"] and found["created"] == made["created"]
+    assert found["scheduled"] == found["created"] == made["created"]
     assert found["tasks"][0]["result"]["payload"] == {"z": 1.0}
     (fire,) = daemon.get("/api/schedules/test.A/fires").json()
-    assert (fire["outcome"], fire["workflow"], fire["scheduled"]) == ("ran", made["id"], made["scheduled"])
+    assert (fire["outcome"], fire["workflow"], fire["scheduled"]) == ("ran", made["id"], found["scheduled"])
     after = Schedule(database, "A")
     assert (after.cursor, after.anchor, after.paused) == (before.cursor, before.anchor, True)
     ids = {daemon.post(f"/api/schedules/{after.id}/trigger").json()["id"] for _ in range(20)}
