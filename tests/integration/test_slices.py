@@ -11,7 +11,7 @@ from harness import eventually
 DEFINITIONS = """
 tasks:
   LARGE: {script: 'python3 -c "print([0] * 200000)" > $DIRECTOR_RESULT'}
-  AGAIN: {script: 'python3 -c "print([$DIRECTOR_ATTEMPT] * 200000)" > $DIRECTOR_RESULT; exit 1', retry: 2}
+  AGAIN: {script: 'python3 -c "print([$DIRECTOR_ATTEMPT] * 200000)" > $DIRECTOR_RESULT; exit 1', retry: {limit: 2, interval: 0}}
 test.EMPTY: {tasks: []}
 test.LARGE: {tasks: [LARGE, LARGE, LARGE, LARGE]}
 """
