@@ -18,7 +18,7 @@ struct api {
     int workflows_per_page;
     int max_waiting_launches;
     uv_loop_t *loop;
-    int log_followers;          /* streams under way */
+    int log_followers;          /* admitted, from the request to the end of the stream */
     const char *database_error; /* why there is no store yet */
 };
 

@@ -41,20 +41,52 @@ struct reading {
     bool calling;      /* waits for the store */
     bool drained;      /* the client has taken everything */
     bool gone;         /* … or has left */
+    bool is_counted;   /* among the API's followers, from the request to the end */
     uv_timer_t *timer; /* a follower's */
 };
 
 static void find_state(struct reading *reading);
 static void read_page(struct reading *reading);
 
+/* --- followers ------------------------------------------------------------------------------- */
+
+/* False after a reply. */
+static bool admit(struct reading *reading)
+{
+    if (!reading->follow)
+        return true;
+    if (reading->api->log_followers >= MAX_FOLLOWERS) {
+        reply_unavailable(reading->request, RETRY_AFTER_S, "%d logs are being followed already",
+                          MAX_FOLLOWERS);
+        return false;
+    }
+    reading->api->log_followers++;
+    reading->is_counted = true;
+    return true;
+}
+
+/* Before every reply, and at the end of a stream. */
+static void leave(struct reading *reading)
+{
+    if (reading->is_counted)
+        reading->api->log_followers--;
+    reading->is_counted = false;
+}
+
+/* The reply when there is no stream yet. */
+static void refuse(struct reading *reading, const struct pg_failure *failure)
+{
+    leave(reading);
+    api_failed(reading->request, failure);
+}
+
 /* --- the stream ------------------------------------------------------------------------------ */
 
 static void finish(struct reading *reading)
 {
-    if (reading->timer != NULL) {
+    if (reading->timer != NULL)
         uv_close((uv_handle_t *)reading->timer, (uv_close_cb)free);
-        reading->api->log_followers--;
-    }
+    leave(reading);
     buffer_done(&reading->out);
     http_stream_end(reading->request);
 }
@@ -85,8 +117,8 @@ static bool begin(struct reading *reading)
         reading->timer = mem_new(1, sizeof *reading->timer);
         reading->timer->data = reading;
         uv_timer_init(reading->api->loop, reading->timer);
-        reading->api->log_followers++;
     }
+    http_reply_hold(reading->request, MAX_WAITING_BYTES);
     http_reply_field(reading->request, "X-Content-Type-Options", "nosniff");
     return http_stream_begin(reading->request, 200, "text/plain; charset=utf-8", &events, reading);
 }
@@ -136,7 +168,7 @@ static void on_page(void *context, const struct pg_failure *failure)
     struct reading *reading = context;
     reading->calling = false;
     if (failure != NULL && !reading->streaming) {
-        api_failed(reading->request, failure);
+        refuse(reading, failure);
         return;
     }
     if ((!reading->streaming && !begin(reading)) || reading->gone) {
@@ -188,7 +220,7 @@ static void on_back(void *context, const struct pg_failure *failure)
     struct reading *reading = context;
     struct log_text *text = &reading->text;
     if (failure != NULL) {
-        api_failed(reading->request, failure);
+        refuse(reading, failure);
     } else if (!reading->tail_found && reading->rows == PAGE_ROWS && reading->before > text->next) {
         read_back(reading);
     } else {
@@ -241,20 +273,34 @@ static void find_state(struct reading *reading)
                    on_state_again, reading);
 }
 
+/* Is there such a log? False after a reply. */
+static bool check_state(struct reading *reading, const struct log_state *state)
+{
+    struct http_request *request = reading->request;
+    if (state->is_task && reading->attempt.attempt <= state->attempt)
+        return true;
+    leave(reading);
+    if (!state->is_workflow)
+        reply_error(request, 404, "Workflow %s not found", request->params[0]);
+    else if (!state->is_task)
+        reply_error(request, 404, "Task %s not found", request->params[1]);
+    else
+        reply_error(request, 404, "Attempt %d of task %s not found", reading->attempt.attempt,
+                    request->params[1]);
+    return false;
+}
+
 static void on_state(void *context, const struct log_state *state, const struct pg_failure *failure)
 {
     struct reading *reading = context;
     struct http_request *request = reading->request;
     if (failure != NULL) {
-        api_failed(request, failure);
-    } else if (!state->is_workflow) {
-        reply_error(request, 404, "Workflow %s not found", request->params[0]);
-    } else if (!state->is_task) {
-        reply_error(request, 404, "Task %s not found", request->params[1]);
-    } else if (reading->attempt.attempt > state->attempt) {
-        reply_error(request, 404, "Attempt %d of task %s not found", reading->attempt.attempt,
-                    request->params[1]);
-    } else if (request->method == METHOD_HEAD) {
+        refuse(reading, failure);
+        return;
+    }
+    if (!check_state(reading, state))
+        return;
+    if (request->method == METHOD_HEAD) {
         reading->follow = false;
         begin(reading);
         finish(reading);
@@ -322,11 +368,8 @@ void logs_get(struct http_request *request)
     }
     if (!api_ready(request))
         return;
-    if (reading->follow && api->log_followers >= MAX_FOLLOWERS) {
-        reply_unavailable(request, RETRY_AFTER_S, "%d logs are being followed already",
-                          MAX_FOLLOWERS);
+    if (!admit(reading))
         return;
-    }
     store_find_log(api->store, &reading->attempt.workflow, reading->attempt.position, on_state,
                    reading);
 }

@@ -255,6 +255,22 @@ def test_follower_that_leaves(daemon, tmp_path):
     daemon.wait(workflow)
 
 
+def test_burst_of_followers(daemon, tmp_path):
+    """All of them are asked for before the first one streams."""
+    gate = tmp_path / "gate"
+    workflow = daemon.launch("HELD", {"text": "now", "gate": str(gate)})
+    path = log_path(daemon, workflow, query="follow=1")
+    clients = [daemon.socket() for _ in range(110)]
+    for client in clients:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert sorted(client.recv(12) for client in clients) == [b"HTTP/1.1 200"] * 100 + [b"HTTP/1.1 503"] * 10
+    for client in clients:
+        client.close()
+    gate.touch()
+    daemon.wait(workflow)
+    assert {daemon.get(f"{path}&attempt=7").status for _ in range(101)} == {404}
+
+
 def test_too_many_followers(daemon, tmp_path):
     gate = tmp_path / "gate"
     workflow = daemon.launch("HELD", {"text": "now", "gate": str(gate)})
