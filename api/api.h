@@ -16,6 +16,7 @@ struct api {
     struct engine *engine;
     struct timetable *timetable;
     int workflows_per_page;
+    size_t max_target; /* bytes of a request's target */
     int max_waiting_launches;
     uv_loop_t *loop;
     int log_followers;          /* admitted, from the request to the end of the stream */

@@ -43,9 +43,11 @@ static void on_list_row(void *context, const struct workflow_row *row)
     workflow_json(&listing->json, row, NULL);
 }
 
-/* `last` is the last id of a full page. */
+/* `last` is the last id of a full page. Encoding may make the target three times as long; one that
+ * would be refused is no use. */
 static void link_next(struct http_request *request, const struct id *last)
 {
+    const struct api *api = request->context;
     struct buffer reference = {0};
     char id[ID_TEXT_SIZE];
     buffer_add_text(&reference, request->path);
@@ -56,7 +58,8 @@ static void link_next(struct http_request *request, const struct id *last)
     }
     id_format(last, id);
     query_add(&reference, "before", id);
-    http_reply_field(request, "Link", "<%s>; rel=\"next\"", buffer_text(&reference));
+    if (reference.size <= api->max_target)
+        http_reply_field(request, "Link", "<%s>; rel=\"next\"", buffer_text(&reference));
     buffer_done(&reference);
 }
 

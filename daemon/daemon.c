@@ -650,6 +650,7 @@ enum exit_status daemon_run(struct settings *settings, const char *config)
     daemon->state_dir.lock_fd = -1;
     daemon->api.loop = &daemon->loop;
     set_api_limits(daemon);
+    daemon->api.max_target = settings->max_target;
     log_info("starting", log_text("version", DIRECTORD_VERSION));
     /* Each connection that comes back takes a thread, for seconds where the server is frozen. */
     setenv("UV_THREADPOOL_SIZE", THREADS, 0);

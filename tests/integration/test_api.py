@@ -345,6 +345,12 @@ def test_link_leads_through_everything(daemon, five):
     assert seen == ids(daemon.get("/api/workflows?per_page=10000"))
 
 
+def test_link_is_no_longer_than_a_target(daemon, five):
+    assert "Link" in daemon.get("/api/workflows?per_page=1&x=" + "y" * 8000).headers
+    reply = daemon.get("/api/workflows?per_page=1&x=" + "'" * 8000)
+    assert reply.status == 200 and "Link" not in reply.headers
+
+
 @pytest.mark.parametrize("value, shown", [("false", False), ("0", False), ("no", False), ("OFF", False), ("n", False),
                                           ("F", False), ("False", False), ("true", True), ("1", True), ("", True),
                                           ("x", True)])
