@@ -149,7 +149,7 @@ struct resuming {
     struct id original;
     struct id id;
     int64_t created_us;
-    enum answer_kind kind; /* 0, which is CLAIMED, while nothing stood in the way */
+    enum answer_kind kind; /* ANSWER_NONE: nothing stood in the way */
     const char *status;
 };
 

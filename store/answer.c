@@ -44,7 +44,7 @@ static const char *const kind_words[] = {
 
 static enum answer_kind parse_kind(const char *word)
 {
-    for (size_t i = 0; i < sizeof kind_words / sizeof *kind_words; i++) {
+    for (size_t i = ANSWER_NONE + 1; i < sizeof kind_words / sizeof *kind_words; i++) {
         if (strcmp(word, kind_words[i]) == 0)
             return (enum answer_kind)i;
     }

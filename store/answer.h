@@ -10,6 +10,7 @@
 #include "store/pg_rows.h"
 
 enum answer_kind {
+    ANSWER_NONE,      /* never answered: where a caller notes what came, nothing did */
     ANSWER_CLAIMED,   /* a task that this node now owns and must start */
     ANSWER_ENDED,     /* a workflow became `status` */
     ANSWER_STOP,      /* an attempt, held by `node`, that must be stopped */
