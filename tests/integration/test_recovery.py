@@ -5,7 +5,6 @@ import random
 import signal
 import threading
 import time
-import uuid
 
 import pytest
 
@@ -454,32 +453,3 @@ def test_table_that_is_gone_for_a_moment(rig, database):
     assert daemon.running()
     database.sql("ALTER TABLE away RENAME TO tasks")
     daemon.run("CHAIN")
-
-
-# --- the functions, called as no daemon does ------------------------------------------------------
-
-
-def test_end_that_is_named_three_times_counts_once(make, database):
-    """Else the batch that claimed it would be forgotten, with the tasks that are still held."""
-    make("tasks: {A: {noop: true}}\ntest.G: {tasks: [{G: {type: group, tasks: [A, A, A]}}]}").start().stop()
-    node, other = (str(uuid.uuid4()) for _ in range(2))
-    created_ms = int(time.time() * 1000)
-    workflow = str(uuid.UUID(f"{created_ms:012x}70008000000000000000"))
-    for id in (node, other):
-        database.sql("SELECT register_node(%s, 'h', 'b', %s, 'v', '{*}', 9, 1000)", id, id)
-    claimed = database.sql(
-        "SELECT kind FROM launch(%s, %s, 9, false, ARRAY [%s]::uuid[], ARRAY [(SELECT max(id) FROM definitions)],"
-        " ARRAY [to_timestamp(%s / 1000.0)], ARRAY ['{}'::json], '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}')",
-        str(uuid.uuid4()), node, workflow, created_ms)
-    assert claimed == [("claimed",)] * 3
-    database.sql("SELECT finish(%s, %s, 0, false, array_fill(%s::uuid, '{3}'), '{0,0,0}', '{1,1,1}', '{t,t,t}', '{f,f,f}',"
-                 " array_fill(NULL::json, '{3}'), array_fill(NULL::text, '{3}'), array_fill(NULL::integer, '{3}'),"
-                 " array_fill(NULL::integer, '{3}'), array_fill(NULL::bigint, '{3}'), array_fill(NULL::bigint, '{3}'))",
-                 str(uuid.uuid4()), node, workflow)
-    assert database.value("SELECT held FROM claims") == 2
-    database.sql("UPDATE nodes SET state = 'dead' WHERE id = %s", node)
-    database.sql("SELECT reap(%s, '1 h')", other)
-    assert database.sql("SELECT status::text FROM tasks ORDER BY position") == [("success",), ("error",), ("error",)]
-    assert database.sql("SELECT status::text, reason FROM workflows") == [("error", "node_lost")]
-    assert database.value("SELECT count(*) FROM claims") == 0
-    database.sql("UPDATE nodes SET state = 'stopped'")
