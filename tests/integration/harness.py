@@ -388,6 +388,12 @@ class Daemon:
         (task,) = [task for task in self.workflow(workflow)["tasks"] if task["key"] == key]
         return task
 
+    def attempts(self, workflow, key):
+        """All attempts of the one task of that key, the last one too."""
+        found = self.get(f"/api/workflows/{workflow}?attempts=true").json()
+        (task,) = [task for task in found["tasks"] if task["key"] == key]
+        return task["attempts"]
+
     def wait(self, workflow, status="success"):
         """Waits until the workflow has the status; another final one is a failure."""
         def look():

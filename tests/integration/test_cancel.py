@@ -4,26 +4,15 @@ import os
 import signal
 import threading
 
-from harness import alive, eventually, processes
+import trees
+from harness import alive, eventually
 
 DEFINITIONS = r"""
 tasks:
   LONG: {script: 'echo $$ >> "$FILE"; sleep 60', env: {FILE: "{{ payload.file }}"}, grace: 1s}
   NOOP: {noop: true}
   TREE:
-    grace: 300ms
-    env: {FILE: "{{ payload.file }}"}
-    script: |
-      note() { echo "$1" >> "$FILE"; }
-      note $$
-      sleep 60 & note $!                                         # in the group
-      setsid sleep 60 & note $!                                  # a session of its own
-      sh -c 'trap "" TERM INT HUP; while :; do sleep 1; done' & note $!  # deaf
-      setsid sh -c 'trap "" TERM; while :; do sleep 1; done' & note $!   # both
-      (sleep 60 & echo $! >> "$FILE")                            # an orphan
-      note ready
-      trap '' TERM
-      while :; do sleep 1; done
+    grace: 300ms""" + trees.SCRIPT + r"""
   POLITE:
     env: {FILE: "{{ payload.file }}"}
     script: |
@@ -39,64 +28,53 @@ test.QUICK: {tasks: [NOOP, {A: {script: ':'}}, {B: {script: ':'}}, {C: {script: 
 SETTINGS = {"concurrency": 4}
 
 
-def lines(path):
-    return path.read_text().split() if path.exists() else []
-
-
-def stopped(daemon, pids):
-    eventually(lambda: not any(alive(int(pid)) for pid in pids), f"none of {pids} alive")
-    eventually(lambda: not processes(f"DIRECTOR_NODE={daemon.node}"), "nothing of the node's tasks alive")
-
-
 def test_running_workflow(daemon, tmp_path):
     workflow = daemon.launch("LONG", {"file": str(tmp_path / "pids")})
-    pids = eventually(lambda: lines(tmp_path / "pids"), "the task runs")
+    pids = eventually(lambda: trees.noted(tmp_path / "pids"), "the task runs")
     reply = daemon.cancel(workflow)
     assert reply.status == 201 and reply.json()["status"] == "canceled"
     found = daemon.workflow(workflow)
     assert [(task["status"], task["reason"]) for task in found["tasks"]] == [("canceled", "canceled_by_user")] * 2
-    stopped(daemon, pids)
+    trees.await_gone(daemon, pids)
     assert daemon.workflow(workflow)["tasks"] == found["tasks"]  # its end counts for nothing
 
 
 def test_all_tasks_that_run(daemon, tmp_path):
     workflow = daemon.launch("WIDE", {"file": str(tmp_path / "pids")})
-    eventually(lambda: len(lines(tmp_path / "pids")) == 3, "three tasks run")
+    eventually(lambda: len(trees.words(tmp_path / "pids")) == 3, "three tasks run")
     assert daemon.cancel(workflow).status == 201
-    stopped(daemon, lines(tmp_path / "pids"))
+    trees.await_gone(daemon, trees.noted(tmp_path / "pids"))
 
 
 def test_whole_tree_of_processes(daemon, tmp_path):
     """With children in other sessions, orphans, and some that do not listen to SIGTERM."""
     workflow = daemon.launch("TREE", {"file": str(tmp_path / "pids")})
-    eventually(lambda: "ready" in lines(tmp_path / "pids"), "the tree has grown")
-    pids = [pid for pid in lines(tmp_path / "pids") if pid != "ready"]
-    assert len(pids) == 6 and all(alive(int(pid)) for pid in pids)
+    pids = trees.await_grown(tmp_path / "pids")
     assert daemon.cancel(workflow).status == 201
-    stopped(daemon, pids)
+    trees.await_gone(daemon, pids)
 
 
 def test_sigterm_comes_first(daemon, tmp_path):
     workflow = daemon.launch("POLITE", {"file": str(tmp_path / "log")})
-    eventually(lambda: lines(tmp_path / "log") == ["ready"], "the task runs")
+    eventually(lambda: trees.words(tmp_path / "log") == ["ready"], "the task runs")
     assert daemon.cancel(workflow).status == 201
-    eventually(lambda: lines(tmp_path / "log") == ["ready", "cleaned"], "the task cleans up")
+    eventually(lambda: trees.words(tmp_path / "log") == ["ready", "cleaned"], "the task cleans up")
     assert daemon.workflow(workflow)["tasks"][0]["status"] == "canceled"
 
 
 def test_stopped_process_is_ended_too(daemon, tmp_path):
     workflow = daemon.launch("LONG", {"file": str(tmp_path / "pids")})
-    pids = eventually(lambda: lines(tmp_path / "pids"), "the task runs")
-    os.kill(int(pids[0]), signal.SIGSTOP)
+    pids = eventually(lambda: trees.noted(tmp_path / "pids"), "the task runs")
+    os.kill(pids[0], signal.SIGSTOP)
     assert daemon.cancel(workflow).status == 201
-    stopped(daemon, pids)
+    trees.await_gone(daemon, pids)
 
 
 def test_pending_workflow(start, tmp_path):
     daemon = start(DEFINITIONS, concurrency=1)
     running = daemon.launch("LONG", {"file": str(tmp_path / "pids")})
     pending = daemon.launch("LONG", {"file": str(tmp_path / "never")})
-    eventually(lambda: lines(tmp_path / "pids"), "the first runs")
+    eventually(lambda: trees.words(tmp_path / "pids"), "the first runs")
     assert daemon.cancel(pending).status == 201
     found = daemon.workflow(pending)
     assert found["status"] == "canceled" and "started" not in found
@@ -108,10 +86,10 @@ def test_pending_workflow(start, tmp_path):
 def test_slot_stays_taken_until_all_is_gone(start, tmp_path):
     daemon = start(DEFINITIONS, concurrency=1)
     workflow = daemon.launch("TREE", {"file": str(tmp_path / "pids")})
-    eventually(lambda: "ready" in lines(tmp_path / "pids"), "the tree has grown")
+    pids = trees.await_grown(tmp_path / "pids")
     assert daemon.cancel(workflow).status == 201
     daemon.run("QUICK")
-    assert not any(alive(int(pid)) for pid in lines(tmp_path / "pids") if pid != "ready")
+    assert not any(map(alive, pids))
 
 
 def test_cancel_again(daemon, tmp_path):
@@ -153,6 +131,6 @@ def test_cancel_on_another_daemon(make, tmp_path):
     owner = make(DEFINITIONS, heartbeat="1s").start()
     other = make("", heartbeat="1s", queues="none").start()
     workflow = owner.launch("LONG", {"file": str(tmp_path / "pids")})
-    pids = eventually(lambda: lines(tmp_path / "pids"), "the task runs")
+    pids = eventually(lambda: trees.noted(tmp_path / "pids"), "the task runs")
     assert other.cancel(workflow).status == 201
-    stopped(owner, pids)
+    trees.await_gone(owner, pids)
