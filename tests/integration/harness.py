@@ -409,8 +409,11 @@ class Daemon:
                           lambda: f"an end: {self.workflow(workflow)}")
 
     def wait_task(self, workflow, key, status):
-        return eventually(lambda: (task := self.task(workflow, key))["status"] == status and task,
-                          lambda: f"task {key} {status}: {self.workflow(workflow)}")
+        """A hook is not there before its workflow has ended."""
+        def look():
+            found = [task for task in self.workflow(workflow)["tasks"] if task["key"] == key]
+            return found and found[0]["status"] == status and found[0]
+        return eventually(look, lambda: f"task {key} {status}: {self.workflow(workflow)}")
 
     def run(self, name, payload=None, status="success"):
         """Launches test.NAME and waits for its end."""
