@@ -145,9 +145,18 @@ RULES = [
      "SELECT c.batch::text FROM claims c WHERE (SELECT count(*) <> count(DISTINCT (u.id, u.position))"
      " FROM unnest(c.workflow_ids, c.positions) AS u (id, position))"),
     ("claimed without attempt, batch or start",
-     "SELECT format('%s/%s', workflow_id, position) FROM tasks"
-     " WHERE status IN ('progress', 'success', 'error')"
-     " AND (attempt = 0 OR node_id IS NULL OR claim IS NULL OR started IS NULL)"),
+     "SELECT format('%s/%s', t.workflow_id, t.position) FROM tasks t JOIN workflows w ON w.id = t.workflow_id"
+     " WHERE t.status IN ('progress', 'success', 'error')"
+     " AND (t.attempt = 0 OR t.node_id IS NULL OR t.started IS NULL"
+     "      OR t.claim IS NULL AND NOT (t.status = 'success' AND w.relaunched_from IS NOT NULL))"),
+    # (A relaunch from the failure takes over what succeeded; nobody claims that again.)
+    ("taken over, and not what the original had",
+     "SELECT format('%s/%s', t.workflow_id, t.position) FROM tasks t JOIN workflows w ON w.id = t.workflow_id"
+     " JOIN workflows o ON o.id = w.relaunched_from AND o.definition_id = w.definition_id"
+     " WHERE t.status = 'success' AND t.claim IS NULL AND NOT EXISTS (SELECT FROM tasks s"
+     "   WHERE s.workflow_id = o.id AND s.position = t.position AND s.status = 'success'"
+     "     AND (s.attempt, s.node_id, s.started, s.finished) = (t.attempt, t.node_id, t.started, t.finished)"
+     "     AND s.result::text IS NOT DISTINCT FROM t.result::text)"),
     ("success that looks like a failure, or a failure that looks like none",
      "SELECT format('%s/%s', workflow_id, position) FROM tasks WHERE"
      " (status = 'success' AND (reason IS NOT NULL OR coalesce(exit_status, 0) <> 0 OR signal > 0))"
@@ -293,8 +302,9 @@ def check_executions(connection, lines, silent=frozenset()):
         cursor.execute(
             "SELECT left(workflow_id::text, 32) || lpad(to_hex(position + 1), 4, '0'), attempt, status::text,"
             " (SELECT count(*) FROM attempts a WHERE a.workflow_id = t.workflow_id AND a.position = t.position)"
-            " + spared FROM tasks t")
-        tasks = {row[0]: row[1:] for row in cursor.fetchall()}
+            " + spared, status = 'success' AND claim IS NULL FROM tasks t")
+        rows = cursor.fetchall()
+    tasks = {row[0]: row[1:-1] for row in rows if not row[-1]}  # those that were taken over run no more
     problems = [f"ran {count} times: task {task}, attempt {attempt}"
                 for (task, attempt), count in runs.items() if count > 1]
     problems += [f"ran unknown to the tables: task {task}, attempt {attempt}" for task, attempt in runs

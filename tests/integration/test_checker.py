@@ -13,6 +13,7 @@ tasks:
 test.CHAIN: {tasks: [GOOD, {B: {task: GOOD}}], hooks: {success: GOOD}}
 test.BROKEN: {tasks: [BAD, {B: {task: GOOD}}]}
 test.LONG: {tasks: [LONG]}
+test.HALF: {tasks: [GOOD, BAD]}
 test.PULSE: {tasks: [GOOD], periodic: {interval: 1s}}
 """
 
@@ -62,6 +63,10 @@ PLANTED = [
     ("LONG", "UPDATE claims SET workflow_ids = workflow_ids || workflow_ids, positions = positions || positions",
      "names a task twice"),
     ("LONG", "UPDATE tasks SET claim = NULL WHERE workflow_id = %W", "claimed without"),
+    ("HALF", "UPDATE tasks SET result = '1' WHERE workflow_id = %W AND position = 0", "not what the original had"),
+    ("HALF", "UPDATE tasks SET node_id = gen_random_uuid() WHERE workflow_id = %W AND position = 0",
+     "not what the original had"),
+    ("HALF", "UPDATE tasks SET claim = NULL WHERE workflow_id = %W AND position = 1", "claimed without"),
     ("CHAIN", "UPDATE tasks SET exit_status = 1 WHERE workflow_id = %W", "looks like a failure"),
     ("BROKEN", "UPDATE tasks SET exit_status = 0 WHERE workflow_id = %W", "looks like none"),
     ("CHAIN", "INSERT INTO attempts (workflow_id, position, attempt, finished) VALUES (%W, 0, 1, now())",
@@ -96,6 +101,9 @@ def tables(postgres):
     daemon.wait(runs["CHAIN"])
     daemon.wait(runs["BROKEN"], "error")
     daemon.wait(runs["LONG"], "progress")
+    half = daemon.run("HALF", status="error")["id"]
+    runs["HALF"] = daemon.post(f"/api/workflows/{half}/relaunch", {"from": "failed"}).json()["id"]
+    daemon.wait(runs["HALF"], "error")
     runs["PULSE"] = harness.eventually(
         lambda: database.sql("SELECT id::text FROM workflows WHERE periodic AND finished IS NOT NULL"), "a fire")[0][0]
     daemon.kill()  # as it is: with one that runs
@@ -135,16 +143,19 @@ def test_lost_acknowledgements_are_found(tables):
 
 
 def test_wrong_executions_are_found(tables):
-    connection, _ = tables
+    connection, runs = tables
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT left(workflow_id::text, 32) || lpad(to_hex(position + 1), 4, '0'), attempt"
-                       " FROM tasks WHERE attempt > 0")
+                       " FROM tasks WHERE claim IS NOT NULL")
         good = [f"{task} {attempt}" for task, attempt in cursor.fetchall()]
-        cursor.execute("SELECT left(workflow_id::text, 32) || '0001' FROM tasks WHERE status = 'success' LIMIT 1")
+        cursor.execute("SELECT left(workflow_id::text, 32) || '0001' FROM tasks WHERE status = 'success'"
+                       " AND claim IS NOT NULL LIMIT 1")
         (done,) = cursor.fetchone()
+        taken_over = f"{runs['HALF'][:32]}0001"
     assert checker.check_executions(connection, good) == []
     assert "ran 2 times" in checker.check_executions(connection, [*good, good[0]])[0]
     assert "unknown to the tables" in checker.check_executions(connection, [*good, f"{done} 2"])[0]
+    assert "unknown to the tables" in checker.check_executions(connection, [*good, f"{taken_over} 1"])[0]
     assert "done without having run" in checker.check_executions(
         connection, [line for line in good if not line.startswith(done)])[0]
 

@@ -219,10 +219,12 @@ class Witness:
             connection,
             "SELECT left(t.workflow_id::text, 32) || lpad(to_hex(t.position + 1), 4, '0'), t.attempt, t.status::text,"
             " t.result::text, ARRAY (SELECT a.attempt FROM attempts a"
-            "  WHERE a.workflow_id = t.workflow_id AND a.position = t.position), d.action IS NULL"
+            "  WHERE a.workflow_id = t.workflow_id AND a.position = t.position),"
+            " t.status = 'success' AND t.claim IS NULL, d.action IS NULL"
             " FROM tasks t JOIN workflows w ON w.id = t.workflow_id JOIN definition_tasks d"
             " ON d.definition_id = w.definition_id AND d.position = t.position")
-        tasks = {row[0]: row[1:-1] for row in rows if not row[-1]}
+        # Those that a relaunch has taken over have run as tasks of its original.
+        tasks = {row[0]: row[1:-2] for row in rows if not row[-1] and not row[-2]}
         found = checker.check_executions(connection, starts, {row[0] for row in rows if row[-1]})
         for task, (attempt, status, result, _) in tasks.items():
             if status == "success" and (task, attempt) not in ends:
