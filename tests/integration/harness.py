@@ -11,6 +11,7 @@ import os
 import pathlib
 import pwd
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -44,6 +45,14 @@ def eventually(look, what, deadline=DEADLINE):
         time.sleep(0.02)
 
 
+def never(look, what, seconds=1):
+    """`look` is false all the while. What it is to see would come at once, but on a busy machine."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert not look(), what
+        time.sleep(0.02)
+
+
 def make_directory():
     """A new directory that the unprivileged user of a PostgreSQL may enter."""
     path = pathlib.Path(tempfile.mkdtemp(prefix="directord-"))
@@ -68,9 +77,90 @@ def alive(pid):
         return False
 
 
+def process_and_children(pid):
+    """The sessions of PostgreSQL's server have process groups of their own."""
+    pids = [pid]
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                pids.append(int(stat.parent.name))
+    return pids
+
+
+@contextlib.contextmanager
+def frozen(server):
+    """SIGSTOP for all of PostgreSQL; the server first, so that no session is added."""
+    server.process.send_signal(signal.SIGSTOP)
+    pids = process_and_children(server.process.pid)
+
+    def signal_all(number):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    signal_all(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        signal_all(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def starved(daemon, spare=0):
+    """It has no descriptor left but `spare` of them."""
+    pid = daemon.process.pid
+    used = max((int(fd) for fd in os.listdir(f"/proc/{pid}/fd")), default=0) + 1
+    usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + spare, usual[1]))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
+
+
+class Disk:
+    """A small file system of its own; as an ordinary user, who may not mount, just a directory that is never full."""
+
+    def __init__(self, size):
+        self.directory = make_directory()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "directord-tests", self.directory]
+        self.mounted = subprocess.run(mount, capture_output=True).returncode == 0
+        self.filler = self.directory / "filler"
+
+    def fill(self):
+        with open(self.filler, "wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while True:
+                filler.write(bytes(1 << 20))
+        with open(self.filler, "ab", buffering=0) as filler, contextlib.suppress(OSError):
+            while True:
+                filler.write(bytes(4096))
+
+    def free(self):
+        self.filler.unlink(missing_ok=True)
+
+    def close(self):
+        if self.mounted:
+            subprocess.run(["umount", "-l", self.directory])
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
+
+
+def has_sanitizer():
+    """The program under test; a sanitizer must be loaded before anything else."""
+    return b"__asan_init" in pathlib.Path(DIRECTORD).read_bytes()
+
+
+def compile_shim(name, directory):
+    """The library to be preloaded that is made of tests/integration/NAME.c."""
+    shim = pathlib.Path(directory) / f"{name}.so"
+    source = pathlib.Path(__file__).with_name(f"{name}.c")
+    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O2", "-o", shim, source], check=True)
+    return shim
 
 
 # --- PostgreSQL --------------------------------------------------------------------------------
@@ -131,6 +221,19 @@ class Postgres:
         """SIGINT ends the sessions in order, SIGQUIT crashes."""
         self.process.send_signal(how)
         self.process.wait(DEADLINE)
+
+    @contextlib.contextmanager
+    def unreachable(self, database):
+        """No daemon gets in, and those that are in are thrown out; our own connection to the database stays."""
+        database.value("SELECT 1")
+        socket_file = self.directory / ".s.PGSQL.5432"
+        hidden = socket_file.with_name("hidden")
+        socket_file.rename(hidden)
+        try:
+            database.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'directord'")
+            yield
+        finally:
+            hidden.rename(socket_file)
 
     def close(self):
         self.stop(signal.SIGQUIT)

@@ -14,8 +14,7 @@ import harness
 from fires import Schedule
 from harness import eventually
 
-pytestmark = pytest.mark.skipif(b"__asan_init" in pathlib.Path(harness.DIRECTORD).read_bytes(),
-                                reason="a sanitizer must be loaded first")
+pytestmark = pytest.mark.skipif(harness.has_sanitizer(), reason="a sanitizer must be loaded first")
 
 DEFINITIONS = """
 tasks: {N: {noop: true}}
@@ -32,9 +31,7 @@ class Clock:
 
     def __init__(self):
         self.directory = harness.make_directory()
-        shim = self.directory / "clock_shim.so"
-        subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O2", "-o", shim,
-                        pathlib.Path(__file__).with_name("clock_shim.c")], check=True)
+        shim = harness.compile_shim("clock_shim", self.directory)
         self.file = self.directory / "offset"
         self.file.write_bytes(bytes(8))
         self.environment = {"LD_PRELOAD": str(shim), "CLOCK_OFFSET": str(self.file)}

@@ -1,8 +1,6 @@
 """The database is away when tasks end: their results wait on the disk, whatever becomes of the daemon meanwhile."""
 
-import contextlib
-import os
-import pathlib
+import re
 import signal
 import struct
 import time
@@ -11,7 +9,8 @@ import uuid
 import pytest
 
 import checker
-from harness import FINAL, eventually
+import harness
+from harness import FINAL, eventually, frozen
 
 # A says what it does in a file, and ends when the gate opens; a line for each start.
 DEFINITIONS = r"""
@@ -79,8 +78,8 @@ def workflow_at(path, start):
     return str(uuid.UUID(bytes=path.read_bytes()[start + 32:start + 48]))
 
 
-def launch_all(daemon):
-    workflows = [daemon.launch("TWO", {"n": n}) for n in range(COUNT)]
+def launch_all(daemon, **payload):
+    workflows = [daemon.launch("TWO", {"n": n, **payload}) for n in range(COUNT)]
     for workflow in workflows:
         daemon.wait_task(workflow, "A", "progress")
     return workflows
@@ -96,11 +95,11 @@ def end_without_database(daemon, server, gate):
     return workflows
 
 
-def check_results(daemon, workflows):
+def check_results(daemon, workflows, **payload):
     eventually(lambda: daemon.get("/api/health").status == 200, "the database is back")
     for n, workflow in enumerate(workflows):
         a, b = daemon.wait(workflow)["tasks"]
-        assert a["result"]["payload"] == {"n": n} and a["attempt"] == b["attempt"] == 1, a
+        assert a["result"]["payload"] == {"n": n, **payload} and a["attempt"] == b["attempt"] == 1, a
 
 
 # --- the daemon goes, too ----------------------------------------------------------------------
@@ -244,35 +243,87 @@ def test_full_spool(rig, away, gate):
     check_results(daemon, workflows)
 
 
+# --- the disk ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk():
+    """64 KiB: less than the results of `rig`'s tasks."""
+    disk = harness.Disk("64k")
+    if not disk.mounted:
+        pytest.skip("only who may mount")
+    yield disk
+    disk.close()
+
+
+def test_full_disk(rig, away, gate, disk):
+    """The results that do not fit stay in memory, and the daemon lives on."""
+    daemon = rig(state_dir=disk.directory / "state").start()
+    daemon.expect_errors("the spool cannot be written")
+    payload = {"text": "x" * 40000}
+    workflows = launch_all(daemon, **payload)
+    away.stop(signal.SIGQUIT)
+    daemon.await_log("database away")
+    gate.touch()
+    daemon.await_log("the spool cannot be written.*No space left on device")
+    assert daemon.get("/api/ping").status == 200
+    away.start()
+    check_results(daemon, workflows, **payload)
+    daemon.run("TWO")
+
+
+needs_preload = pytest.mark.skipif(harness.has_sanitizer(), reason="a sanitizer must be loaded first")
+
+
+@pytest.fixture
+def synced(rig, tmp_path):
+    """Makes a daemon whose dealings with its spool are seen, and a file while which the disk fails."""
+    trace, failing = tmp_path / "trace", tmp_path / "failing"
+
+    def make_daemon():
+        daemon = rig()
+        daemon.variables = {"LD_PRELOAD": harness.compile_shim("sync_shim", tmp_path), "SYNC_TRACE": trace,
+                            "SYNC_FAILS": failing}
+        return daemon.start()
+    return make_daemon, trace, failing
+
+
+@needs_preload
+def test_what_is_in_the_spool_is_on_the_disk(synced, away, gate):
+    """The folder knows the new file before anything is in it, and every write is followed by a sync."""
+    make_daemon, trace, _ = synced
+    daemon = make_daemon()
+    workflows = end_without_database(daemon, away, gate)
+    pattern = re.compile("folder (write sync )+")
+    eventually(lambda: pattern.fullmatch(trace.read_text().replace("\n", " ")), lambda: trace.read_text())
+    away.start()
+    check_results(daemon, workflows)
+
+
+@needs_preload
+def test_disk_that_does_not_take_what_was_written(synced, away, gate):
+    """It does not count as saved: it is written again until the disk takes it."""
+    make_daemon, trace, failing = synced
+    daemon = make_daemon()
+    daemon.expect_errors("the spool cannot be written")
+    failing.touch()
+    workflows = launch_all(daemon)
+    away.stop(signal.SIGQUIT)
+    daemon.await_log("database away")
+    gate.touch()
+    daemon.await_log("the spool cannot be written.*Input/output error")
+    eventually(lambda: trace.read_text().count("fail") >= 2, "it is tried again")
+    assert "results wait in the spool" not in daemon.log() and "sync" not in trace.read_text()
+    failing.unlink()
+    daemon.await_log("the spool can be written again")
+    eventually(lambda: len(records(spool(daemon))) == COUNT, "all results are in the spool")
+    daemon.kill()
+    away.start()
+    daemon.start()
+    check_results(daemon, workflows)
+
+
 # --- the database is frozen --------------------------------------------------------------------
-
-
-def process_and_children(pid):
-    """The sessions of PostgreSQL's server have process groups of their own."""
-    pids = [pid]
-    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
-                pids.append(int(stat.parent.name))
-    return pids
-
-
-@contextlib.contextmanager
-def frozen(server):
-    """SIGSTOP for all of PostgreSQL; the server first, so that no session is added."""
-    server.process.send_signal(signal.SIGSTOP)
-    pids = process_and_children(server.process.pid)
-
-    def signal_all(number):
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-    signal_all(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        signal_all(signal.SIGCONT)
 
 
 def test_frozen_database(rig, gate, database):

@@ -14,8 +14,6 @@ import http.client
 import os
 import pathlib
 import random
-import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -51,36 +49,10 @@ GUARDS = {
 AWAY = (AssertionError, OSError, http.client.HTTPException, ValueError)  # a daemon that a client does not reach
 
 
-class Disk:
-    """A small file system of its own; as an ordinary user, just a directory that is never full."""
-
-    def __init__(self):
-        self.directory = harness.make_directory()
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=755", "torture", self.directory]
-        self.mounted = subprocess.run(mount, capture_output=True).returncode == 0
-        self.filler = self.directory / "filler"
-
-    def fill(self):
-        with open(self.filler, "wb", buffering=0) as filler, contextlib.suppress(OSError):
-            while True:
-                filler.write(bytes(1 << 20))
-        with open(self.filler, "ab", buffering=0) as filler, contextlib.suppress(OSError):
-            while True:
-                filler.write(bytes(4096))
-
-    def free(self):
-        self.filler.unlink(missing_ok=True)
-
-    def close(self):
-        if self.mounted:
-            subprocess.run(["umount", "-l", self.directory])
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-
 class Torture:
     def __init__(self):
         self.random = random.Random(SEED)
-        self.disk = Disk()
+        self.disk = harness.Disk(DISK)
         harness.Postgres.OPTIONS["max_wal_size"] = "64MB"
         with self.on_disk():
             self.postgres = harness.Postgres()
@@ -213,13 +185,9 @@ class Torture:
         self.await_addresses([daemon])
         if not daemon.running():
             return
-        pid = daemon.process.pid
-        used = max((int(fd) for fd in os.listdir(f"/proc/{pid}/fd")), default=0) + 1
-        usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + self.random.randrange(4), usual[1]))
         self.counts["daemon without descriptors"] += 1
-        time.sleep(0.5 + self.random.random())
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
+        with harness.starved(daemon, self.random.randrange(4)):
+            time.sleep(0.5 + self.random.random())
 
     def kill_backends(self):
         for _ in range(self.random.randrange(1, 12)):
@@ -252,10 +220,9 @@ class Torture:
 
     def freeze_postgres(self):
         """With all its processes, for longer than a query may take."""
-        os.killpg(self.postgres.process.pid, signal.SIGSTOP)
         self.counts["PostgreSQL frozen"] += 1
-        time.sleep(self.random.uniform(1, 5))
-        os.killpg(self.postgres.process.pid, signal.SIGCONT)
+        with harness.frozen(self.postgres):
+            time.sleep(self.random.uniform(1, 5))
 
     def fill_disk(self):
         """Under the database and under one daemon's spool."""
