@@ -246,7 +246,8 @@ def is_migrated(cursor):
 def install_audit(connection):
     """From now on every change of a status is kept in a table of its own."""
     with connection, connection.cursor() as cursor:
-        cursor.execute(AUDIT)
+        if not exists(cursor, "public.audit"):
+            cursor.execute(AUDIT)
 
 
 def run_rules(cursor, rules):

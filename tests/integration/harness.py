@@ -189,6 +189,7 @@ class Postgres:
         self.data = self.directory / "data"
         self.log = self.directory / "log"
         self.numbers = itertools.count(1)
+        self.restarts = []  # when; it may have crashed before
         self.identity = {}
         if os.geteuid() == 0:  # whom PostgreSQL refuses to serve
             self.identity = {"user": "postgres", "group": "postgres", "extra_groups": []}
@@ -197,13 +198,18 @@ class Postgres:
                  "--locale=C", "--no-sync")
         access = self.data / "pg_hba.conf"
         access.write_text("local all locked scram-sha-256\n" + access.read_text())
-        self.start()
+        self.launch()
 
     def run(self, program, *arguments):
         subprocess.run([postgres_programs() / program, *map(str, arguments)], check=True,
                        cwd=self.directory, stdout=subprocess.DEVNULL, **self.identity)
 
     def start(self):
+        """Anew."""
+        self.restarts.append(time.time())
+        self.launch()
+
+    def launch(self):
         options = [f"-c{key}={value}" for key, value in self.OPTIONS.items()]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
@@ -254,6 +260,16 @@ class Postgres:
         return Database(self, name)
 
 
+def create_template(server, definitions="", audit=False):
+    """A database that a daemon has migrated, and that knows the definitions; others may be made of it."""
+    template = server.create_database()
+    Daemon(definitions, database=template).start().finish()
+    if audit:
+        template.install_audit()
+    template.disconnect()
+    return template
+
+
 class Database:
     def __init__(self, server, name):
         self.server = server
@@ -293,6 +309,11 @@ class Database:
             return checker.check(connection, **how)
         finally:
             connection.close()
+
+    def install_audit(self):
+        connection = self.server.connect(self.name)
+        checker.install_audit(connection)
+        connection.close()
 
     def disconnect(self):
         if self.connection is not None:
@@ -399,6 +420,15 @@ class Daemon:
         KILLED_NODES.add(self.node)
         self.send_signal(signal.SIGKILL)
         self.wait_exit()
+
+    # --- what it takes up
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def resident_bytes(self):
+        pages = int(pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
 
     # --- definitions
 

@@ -29,6 +29,18 @@ CRASHES = [f"{point}:{number}" for point in POINTS if point not in OF_SPOOL
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="needs the build with crash points")
 
 
+@pytest.fixture(scope="module")
+def template(postgres):
+    return harness.create_template(postgres, audit=True)
+
+
+@pytest.fixture
+def database(postgres, template):
+    database = postgres.create_database(f"TEMPLATE {template.name}")
+    yield database
+    database.drop()
+
+
 @pytest.fixture
 def seen(database):
     seen = witness.Witness(database)
@@ -56,7 +68,8 @@ def work(daemon, seen):
         time.sleep(0.02)
 
 
-def await_death(daemon, point):
+def await_death(daemon, seen, point):
+    seen.note_harm(daemon)
     assert daemon.wait_exit() == -signal.SIGABRT, f"{point} was not passed: {daemon.log()}"
 
 
@@ -79,7 +92,7 @@ def test_dies_at(daemon, seen, point):
     daemon.address = daemon.settings["listen"]
     crash_at(daemon, point)
     work(daemon, seen)
-    await_death(daemon, point)
+    await_death(daemon, seen, point)
     put_right(daemon, seen)
 
 
@@ -90,20 +103,22 @@ def test_dies_with_a_spool(daemon, seen, database, point):
         daemon.stop()
         crash_at(daemon, point)
         daemon.await_ready()
-    for name in ("SLOW", "GROUP", "SLOW"):
-        seen.launch(daemon, name)
+    workflows = [seen.launch(daemon, name) for name in ("SLOW", "GROUP", "SLOW")]
+    for workflow in (workflows[0], workflows[2]):
+        daemon.wait_task(workflow, "SLOW", "progress")
     database.server.stop(signal.SIGQUIT)
     try:
         if point == "spooled":
-            await_death(daemon, point)
+            await_death(daemon, seen, point)
         else:
             harness.eventually(lambda: (daemon.directory / "state/spool").exists(), "a spool")
             time.sleep(2.5)  # the slow ones end
+            seen.note_harm(daemon)
             daemon.send_signal(signal.SIGKILL)
             daemon.wait_exit()
     finally:
         database.server.start()
     if point == "replayed":
         crash_at(daemon, point)
-        await_death(daemon, point)
+        await_death(daemon, seen, point)
     put_right(daemon, seen)

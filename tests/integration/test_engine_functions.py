@@ -24,11 +24,7 @@ test.GROWING: {tasks: [GROWING]}
 
 @pytest.fixture(scope="module")
 def template(postgres):
-    """A database that knows the definitions."""
-    template = postgres.create_database()
-    harness.Daemon(DEFINITIONS, database=template).start().finish()
-    template.disconnect()
-    return template
+    return harness.create_template(postgres, DEFINITIONS)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from harness import alive, eventually, processes
+from harness import alive, eventually, has_sanitizer, processes
 
 DEFINITIONS = r"""
 tasks:
@@ -374,15 +374,11 @@ def test_result_passes_byte_for_byte(start):
 def test_much_output_is_read_and_bounded(start):
     script = "head -c 50000000 /dev/zero; head -c 50000000 /dev/zero >&2; exit 1"
     daemon = start(f"test.A: {{tasks: [{{X: {{script: '{script}'}}}}]}}")
-    before = resident_bytes(daemon)
+    before = daemon.resident_bytes()
     task = daemon.run("A", status="error")["tasks"][0]
     assert task["result"]["exception"] == "exit status 1"
-    if "SAN_OPTIONS" not in "".join(os.environ):
-        assert resident_bytes(daemon) - before < 16 * BIG
-
-
-def resident_bytes(daemon):
-    return int(pathlib.Path(f"/proc/{daemon.process.pid}/statm").read_text().split()[1]) * 4096
+    if not has_sanitizer():
+        assert daemon.resident_bytes() - before < 16 * BIG
 
 
 # --- failures and hooks ------------------------------------------------------------------------
@@ -525,8 +521,6 @@ def test_nothing_is_left_of_a_task_that_ended(start, tmp_path):
 
 
 def test_the_daemon_keeps_no_zombies_and_descriptors(daemon):
-    def descriptors():
-        return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
 
     def children():
         stats = [json.dumps(path.read_text().rpartition(")")[2].split()[:2])
@@ -541,8 +535,8 @@ def test_the_daemon_keeps_no_zombies_and_descriptors(daemon):
 
     daemon.run("GROUP")
     eventually(lambda: not children(), "no children")
-    before = descriptors()
+    before = daemon.descriptors()
     for workflow in [daemon.launch("GROUP") for _ in range(20)]:
         daemon.wait(workflow)
     eventually(lambda: not children(), "no children")
-    eventually(lambda: descriptors() <= before + 2, "no more descriptors than before")
+    eventually(lambda: daemon.descriptors() <= before + 2, "no more descriptors than before")

@@ -106,7 +106,7 @@ class Storm:
 def test_killed_under_load(rig, database):
     """Three times, at any moment, while clients launch."""
     daemon = rig(listen=f"127.0.0.1:{harness.free_port()}").start()
-    checker.install_audit(database.server.connect(database.name))
+    database.install_audit()
     with Storm(daemon) as storm:
         for _ in range(3):
             time.sleep(random.uniform(0.3, 0.8))
@@ -187,7 +187,7 @@ def test_postgresql_restarts_under_load(rig, database):
 def test_sessions_that_are_ended_under_load(rig, database):
     """pg_terminate_backend on any of the daemon's sessions, every 50 ms."""
     daemon = rig().start()
-    checker.install_audit(database.server.connect(database.name))
+    database.install_audit()
     with Storm(daemon) as storm:
         end = time.monotonic() + 4
         killed = 0

@@ -1,12 +1,13 @@
 """What really happened, noted outside the daemons while faults are made; in the end the tables must tell the same story.
 
-Every task that runs a program appends to one file, `start TASK ATTEMPT LINES` and, just before a success, `end …`: with
-O_APPEND the lines are whole and in order. LINES is how many it has printed, of those that known_text says. The client
-notes what was acknowledged to it.
+Every task that runs a program appends to one file, `start TASK ATTEMPT PID` and, just before a success, `end …`: with
+O_APPEND the lines are whole and in order. Each prints some lines, too, so that its log is known. The client notes what
+was acknowledged to it, and the test whom it has harmed.
 
     witness = Witness(database)
     daemon = harness.Daemon(witness.DEFINITIONS, database=database, **witness.settings)
     witness.launch(daemon, "CHAIN")
+    witness.note_harm(daemon); daemon.kill()
     witness.problems([daemon])
 """
 
@@ -23,10 +24,11 @@ import checker
 import fires
 import harness
 
-# Its result is the number of its attempt.
-SCRIPT = ('note() { echo "$1 $DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT $n" >> "$WITNESS"; };'
-          ' say() { n=$((n + 1)); echo "$n $DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT"; };'
-          ' n=0; note start; say; %s; say; echo $DIRECTOR_ATTEMPT >&3; note end')
+# Its result is the number of its attempt; what it prints is output().
+SCRIPT = ('echo "start $DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT $$" >> "$WITNESS";'
+          ' for n in 1 2 3; do echo "$DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT $n"; done; %s;'
+          ' echo "$DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT 4"; echo $DIRECTOR_ATTEMPT >&3;'
+          ' echo "end $DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT $$" >> "$WITNESS"')
 PERSISTENT = "retry: {limit: 30, interval: 50ms}"
 TASKS = f"""
 tasks:
@@ -36,7 +38,6 @@ tasks:
   FAIL: {{script: '{SCRIPT % "exit 3"}'}}
   LONG: {{script: '{SCRIPT % "sleep 600"}', {PERSISTENT}}}
   STUBBORN: {{script: '{SCRIPT % 'trap "" TERM; setsid sleep 600 & sleep 600'}', grace: 300ms, {PERSISTENT}}}
-  CHATTY: {{script: '{SCRIPT % "for i in $(seq 60); do say; sleep 0.02; done"}', {PERSISTENT}}}
   N: {{noop: true}}
 """
 WORKFLOWS = """
@@ -52,27 +53,30 @@ test.FAILS: {tasks: [N, {G: {type: group, tasks: [FAIL, RUN]}}, N], hooks: {fail
 test.HOOKED: {tasks: [RUN], hooks: {failure: N, success: RUN}}
 test.SLOW: {tasks: [SLOW, N]}
 test.LONG: {tasks: [{G: {type: group, tasks: [LONG, STUBBORN]}}, N]}
-test.CHATTY: {tasks: [CHATTY]}
 test.LIMITED: {tasks: [RUN], concurrency: {limit: 2}}
 test.REPLACED: {tasks: [SLOW], concurrency: {limit: 1, overlap: replace}}
 """
 PERIODIC = """
 test.TICK: {tasks: [N], periodic: {interval: 0.5, catchup: all}}
 test.TOCK: {tasks: [RUN], periodic: {interval: 1}, concurrency: {overlap: skip}}
+test.YEARLY: {tasks: [RUN], periodic: {crontab: "@yearly"}}
 """
 INTERVALS = {"TICK": 0.5, "TOCK": 1}
 NAMES = ["CHAIN", "DIAMOND", "GROUP", "FAILS", "HOOKED", "SLOW", "LIMITED", "REPLACED"]
 
 # Before its processes must be gone, a canceled workflow's owner may be dead, frozen or without its database for a while.
 CANCEL_SECONDS = 30
+# Before nothing of it may start any more, its owner may be frozen.
+START_SECONDS = 10
+# So long after a restart of PostgreSQL what was logged just before it may be missing: commits of logs do not wait for
+# the disk.
+LOG_SECONDS = 10
+# Of a daemon at rest.
+MAX_DESCRIPTORS = 64
+MAX_RESIDENT_BYTES = 128 << 20
 # What PostgreSQL may say about us: of an unknown outcome that is sent again, and of faults.
 EXPECTED_SQL = re.compile(r"the same batch is being committed by its first sending|terminating connection|canceling|"
                           r"the database system is |could not .*(client|socket)|could not extend file|No space left")
-
-
-def known_text(task, attempt, lines):
-    """What an attempt prints, or at least begins to."""
-    return "".join(f"{n} {task} {attempt}\n" for n in range(1, lines + 1)).encode()
 
 
 def environments():
@@ -100,6 +104,11 @@ def zombies(pid):
     return found
 
 
+def output(task, attempt):
+    """What a task of SCRIPT prints, in whole."""
+    return "".join(f"{task} {attempt} {n}\n" for n in range(1, 5)).encode()
+
+
 def rows_of(connection, query, *values):
     with connection, connection.cursor() as cursor:
         cursor.execute(query, values or None)
@@ -119,6 +128,8 @@ class Witness:
         self.launched = []
         self.by_key = collections.defaultdict(set)
         self.canceled = {}  # and when that was acknowledged
+        self.silent_from = {}  # place in the file behind which nothing of a canceled workflow may start
+        self.harms = []  # the state directory of a daemon, and when
         self.late = set()  # processes of a canceled workflow that were seen too late
         self.over = threading.Event()
         self.watcher = threading.Thread(target=self.watch, daemon=True)
@@ -151,9 +162,36 @@ class Witness:
             self.canceled[workflow] = time.monotonic()
         return reply.status == 201
 
+    def relaunch(self, daemon, workflow, from_failed=False):
+        """The new one's id, when it was acknowledged; None where it cannot be relaunched."""
+        reply = daemon.post(f"/api/workflows/{workflow}/relaunch", {"from": "failed"} if from_failed else {})
+        assert reply.status in (201, 404, 409), reply
+        return self.note_acknowledged(reply)
+
+    def trigger(self, daemon, name):
+        """Fires its schedule by hand."""
+        reply = daemon.post(f"/api/schedules/test.{name}/trigger")
+        assert reply.status in (201, 404, 409), reply
+        return self.note_acknowledged(reply)
+
+    def note_acknowledged(self, reply):
+        if reply.status != 201:
+            return None
+        self.note_launch(reply.json()["id"])
+        return reply.json()["id"]
+
+    # --- what the test does
+
+    def note_harm(self, *daemons):
+        """Kills, stops or freezes them: only then may attempts be lost with their node, and the end of a log."""
+        self.harms += [(str(daemon.directory / "state"), time.time()) for daemon in daemons]
+
     def watch(self):
-        """No process of a workflow whose cancel was acknowledged lives on."""
-        while not self.over.wait(2):
+        """No process of a workflow whose cancel was acknowledged lives on, and none starts."""
+        while not self.over.wait(1):
+            for workflow, at in list(self.canceled.items()):
+                if time.monotonic() - at > START_SECONDS:
+                    self.silent_from.setdefault(workflow, self.path.stat().st_size)
             due = {workflow for workflow, at in list(self.canceled.items())
                    if time.monotonic() - at > CANCEL_SECONDS}
             for pid, environment in environments().items() if due else ():
@@ -181,17 +219,17 @@ class Witness:
 
     # --- the comparison
 
-    def notes(self):
-        """(word, task, attempt, lines) in the order in which they were written."""
-        found = []
-        for line in self.path.read_text().splitlines():
-            word, task, attempt, lines = line.split()
-            found.append((word, task, int(attempt), int(lines)))
-        return found
-
     def lines(self):
-        """The same without the number of lines."""
-        return [note[:3] for note in self.notes()]
+        """(word, task, attempt) in the order in which they were written."""
+        return [line for _, *line in self.placed_lines()]
+
+    def placed_lines(self):
+        """The same, each with its place in the file."""
+        place = 0
+        for line in self.path.read_text().splitlines(keepends=True):
+            word, task, attempt, _ = line.split()
+            yield place, word, task, int(attempt)
+            place += len(line)
 
     def problems(self, daemons=(), deadline=60):
         """What does not fit together, when all is quiet, and that must be soon."""
@@ -204,6 +242,7 @@ class Witness:
             found += checker.check_acknowledged(connection, self.launched)
             found += self.execution_problems(connection)
             found += self.cancel_problems(connection)
+            found += self.loss_problems(connection)
             found += self.log_problems(connection)
         finally:
             connection.close()
@@ -260,38 +299,58 @@ class Witness:
     def cancel_problems(self, connection):
         rows = rows_of(connection, "SELECT id::text, status::text FROM workflows"
                        " WHERE id::text = ANY (%s) AND status <> 'canceled'", list(self.canceled))
+        began = [(task, workflow) for place, word, task, _ in self.placed_lines() if word == "start"
+                 for workflow in [f"{task[:32]}0000"] if place >= self.silent_from.get(workflow, place + 1)]
         return [f"canceled, and then {status}: {workflow}" for workflow, status in rows] \
+            + [f"started {START_SECONDS} s after its workflow was canceled: task {task}" for task, _ in began] \
             + [f"alive {CANCEL_SECONDS} s after its workflow was canceled: {process}" for process in self.late]
 
-    def log_problems(self, connection, whole=False):
-        """Bytes that stand in no place of their own. `whole`: also those that are missing of attempts that ended well."""
-        ends = {(task, attempt): 0 for _, task, attempt, _ in self.notes()}
-        found = []
-        for task, attempt, start, content in rows_of(
-                connection, "SELECT left(workflow_id::text, 32) || lpad(to_hex(position + 1), 4, '0'), attempt, start,"
-                " content FROM task_logs ORDER BY workflow_id, position, attempt, start"):
-            end = start + len(content)
-            if start < ends[task, attempt]:
-                found.append(f"in two rows: the log of task {task}, attempt {attempt}, from byte {start} on")
-            if bytes(content) != known_text(task, attempt, end // len(task) + 1)[start:end]:
-                found.append(f"printed nowhere: the log of task {task}, attempt {attempt}, from byte {start} on")
-            if whole and start > ends[task, attempt]:
-                found.append(f"missing before byte {start}: the log of task {task}, attempt {attempt}")
-            ends[task, attempt] = end
-        return found + [f"missing from byte {ends[task, attempt]} on: the log of task {task}, attempt {attempt}"
-                        for word, task, attempt, lines in self.notes() if whole and word == "end"
-                        and ends[task, attempt] < len(known_text(task, attempt, lines))]
+    def harmed_nodes(self, connection):
+        """Each start of a daemon is a node: whom something was done to before its directory had the next one."""
+        rows = rows_of(
+            connection,
+            "SELECT id::text, state_directory, extract(epoch FROM started)::float, extract(epoch FROM"
+            " lead(started) OVER (PARTITION BY state_directory ORDER BY started))::float FROM nodes")
+        return {node for node, directory, begin, end in rows
+                if any(directory == where and begin - 1 <= at <= (end or at) for where, at in self.harms)}
 
-    def await_logs(self, deadline=10):
-        """The problems that logs have when all of them should be written, and that must be soon."""
-        end = time.monotonic() + deadline
-        connection = self.database.server.connect(self.database.name)
-        try:
-            while (found := self.log_problems(connection, whole=True)) and time.monotonic() < end:
-                time.sleep(0.1)
-            return found
-        finally:
-            connection.close()
+    def loss_problems(self, connection):
+        harmed = self.harmed_nodes(connection)
+        rows = rows_of(
+            connection,
+            "SELECT workflow_id::text, position, attempt, node_id::text FROM attempts WHERE reason = 'node_lost'"
+            " UNION ALL SELECT workflow_id::text, position, attempt, node_id::text FROM tasks WHERE reason = 'node_lost'")
+        return [f"lost with a node that nothing was done to: task {workflow}/{position}, attempt {attempt}, node {node}"
+                for workflow, position, attempt, node in rows if node not in harmed]
+
+    def log_problems(self, connection):
+        """The log of each success is what it has printed. Its end may be missing where its daemon was harmed, and some
+        of it where PostgreSQL was; but never is anything else there."""
+        rows = rows_of(
+            connection,
+            "SELECT left(t.workflow_id::text, 32) || lpad(to_hex(t.position + 1), 4, '0'), t.attempt, t.node_id::text,"
+            " extract(epoch FROM t.started)::float, extract(epoch FROM t.finished)::float,"
+            " ARRAY (SELECT l.start FROM task_logs l WHERE l.workflow_id = t.workflow_id AND l.position = t.position"
+            "         AND l.attempt = t.attempt ORDER BY l.start),"
+            " ARRAY (SELECT l.content FROM task_logs l WHERE l.workflow_id = t.workflow_id AND l.position = t.position"
+            "         AND l.attempt = t.attempt ORDER BY l.start)"
+            " FROM tasks t JOIN workflows w ON w.id = t.workflow_id JOIN definition_tasks d"
+            " ON d.definition_id = w.definition_id AND d.position = t.position"
+            " WHERE t.status = 'success' AND t.claim IS NOT NULL AND d.action IS NOT NULL")
+        harmed = self.harmed_nodes(connection)
+        found = []
+        for task, attempt, node, started, finished, starts, contents in rows:
+            expected = output(task, attempt)
+            contents = list(map(bytes, contents))
+            wrong = [start for start, content in zip(starts, contents)
+                     if content != expected[start:start + len(content)]]
+            if wrong:
+                found.append(f"log of what was never printed: task {task}, attempt {attempt}, from byte {wrong[0]}")
+            excused = node in harmed or any(started <= at <= finished + LOG_SECONDS
+                                            for at in self.database.server.restarts)
+            if b"".join(contents) != expected and not excused:
+                found.append(f"log that is not whole: task {task}, attempt {attempt}, {b''.join(contents)!r}")
+        return found
 
     def fire_problems(self):
         found = []
@@ -316,6 +375,10 @@ class Witness:
             while zombies(daemon.process.pid) and time.monotonic() < end:
                 time.sleep(0.1)
             found += [f"zombie: {pid}" for pid in zombies(daemon.process.pid)]
+            if daemon.descriptors() > MAX_DESCRIPTORS:
+                found.append(f"a daemon has {daemon.descriptors()} descriptors")
+            if daemon.resident_bytes() > MAX_RESIDENT_BYTES and not harness.has_sanitizer():
+                found.append(f"a daemon has {daemon.resident_bytes()} bytes in memory")
         found += [line for daemon in daemons for line in daemon.log().splitlines() if harness.SANITIZER.search(line)]
         return found
 

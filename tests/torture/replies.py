@@ -51,6 +51,7 @@ def pause(daemon, name):
 
 def live(daemon, seen):
     daemon.start()
+    seen.database.install_audit()
     for name in LAUNCHED:
         insist(seen.launch, daemon, name)
     insist(seen.cancel, daemon, insist(seen.launch, daemon, "LONG"))
@@ -66,9 +67,7 @@ def live(daemon, seen):
 class Replies:
     def __init__(self):
         self.postgres = harness.Postgres()
-        self.migrated = self.postgres.create_database()
-        harness.Daemon(database=self.migrated).start().finish()
-        self.migrated.disconnect()
+        self.migrated = harness.create_template(self.postgres)
         self.lives = 0
 
     def database(self, fault):

@@ -2,6 +2,7 @@
 """Three daemons on one database while everything that can fail fails; then the witness and the checker look.
 
     TORTURE_SECONDS=600 TORTURE_SEED=42 make torture
+    TORTURE_SECONDS=60 TORTURE_FAULTS=all make torture   # each fault once, then at random
     TORTURE_WITHOUT=lock make torture     # must fail: without a guard the checker sees what breaks
 
 All randomness comes from the printed seed. What is true is kept outside the daemons, by witness.py. Exit status 1 and a
@@ -25,13 +26,13 @@ import psycopg2
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
 
-import checker  # noqa: E402
 import harness  # noqa: E402
 import witness  # noqa: E402
 
 SECONDS = float(os.environ.get("TORTURE_SECONDS", 600))
 SEED = int(os.environ.get("TORTURE_SEED") or random.SystemRandom().randrange(1 << 32))
 WITHOUT = os.environ.get("TORTURE_WITHOUT")
+ALL = os.environ.get("TORTURE_FAULTS") == "all"
 DAEMONS = 3
 CLIENTS = 4
 CROWD = 300  # workflows unfinished, with which the clients slow down
@@ -62,6 +63,7 @@ class Torture:
             self.daemons = [self.make_daemon()]
         self.daemons += [self.make_daemon() for _ in range(DAEMONS - 1)]
         self.counts = collections.Counter()
+        self.recent = collections.deque(maxlen=200)  # launched, and each comes to its end by itself
         self.died = []  # daemons that no fault of ours has ended
         self.crowded = False  # more is waiting than the machine can do
         self.done = False
@@ -99,10 +101,21 @@ class Torture:
             self.cancel_long(rng)
         elif chance < 0.12:
             self.launch_twice(rng)
+        elif chance < 0.14:
+            self.witness.trigger(daemon, "YEARLY")
+        elif chance < 0.2 and self.recent:
+            self.relaunch(rng, daemon)
         else:
             workflow = self.witness.launch(daemon, rng.choice(witness.NAMES))
+            self.recent.append(workflow)
             if chance > 0.9:
                 self.witness.cancel(rng.choice(self.daemons), workflow)
+
+    def relaunch(self, rng, daemon):
+        workflow = self.witness.relaunch(daemon, rng.choice(self.recent), rng.random() < 0.7)
+        if workflow is not None:
+            self.recent.append(workflow)
+            self.counts["relaunches acknowledged"] += 1
 
     def cancel_long(self, rng):
         """It would run for ever, also when its launch was not acknowledged: so there is a key, until it is."""
@@ -156,6 +169,7 @@ class Torture:
         if not daemon.running():
             self.died.append(f"a daemon died by itself: {daemon.process.returncode}\n{daemon.log()[-2000:]}")
             return
+        self.witness.note_harm(daemon)
         daemon.send_signal(number)
         try:
             daemon.wait_exit()
@@ -174,6 +188,7 @@ class Torture:
         daemon = self.random.choice(self.daemons)
         if not daemon.running():
             return
+        self.witness.note_harm(daemon)
         daemon.send_signal(signal.SIGSTOP)
         self.counts["daemon frozen past its lease"] += 1
         time.sleep(LEASE_SECONDS + self.random.random() * 2)
@@ -185,9 +200,23 @@ class Torture:
         self.await_addresses([daemon])
         if not daemon.running():
             return
+        self.witness.note_harm(daemon)  # it cannot connect anew, should it lose its connections
         self.counts["daemon without descriptors"] += 1
         with harness.starved(daemon, self.random.randrange(4)):
             time.sleep(0.5 + self.random.random())
+
+    def drain_daemon(self):
+        """What it runs it ends, and takes nothing new; then it starts again."""
+        daemon = self.random.choice(self.daemons)
+        self.await_addresses([daemon])
+        if not daemon.running():
+            return
+        with contextlib.suppress(*AWAY):
+            reply = self.random.choice(self.daemons).post(f"/api/nodes/{daemon.node}/drain")
+            self.counts["daemon drained"] += reply.status == 200
+        time.sleep(self.random.random() * 2)
+        self.end(daemon, signal.SIGTERM)
+        daemon.spawn()
 
     def kill_backends(self):
         for _ in range(self.random.randrange(1, 12)):
@@ -227,7 +256,9 @@ class Torture:
     def fill_disk(self):
         """Under the database and under one daemon's spool."""
         if not self.disk.mounted:
+            self.counts["disk not filled, since we may not mount one"] += 1
             return
+        self.witness.note_harm(*self.daemons)  # who can write again first may find the others overdue
         self.disk.fill()
         self.counts["disk full"] += 1
         time.sleep(self.random.uniform(1, 3))
@@ -239,11 +270,17 @@ class Torture:
             self.start_postgres()
 
     FAULTS = [(20, kill_daemons), (14, kill_backends), (14, kill_postgres), (3, restart_daemon), (2, freeze_daemon),
-              (1, freeze_postgres), (2, starve_daemon), (1, fill_disk)]
+              (1, freeze_postgres), (2, starve_daemon), (1, fill_disk), (2, drain_daemon)]
 
-    def fault(self):
+    def faults(self):
+        """With TORTURE_FAULTS=all each one first, in this order."""
         weights, faults = zip(*self.FAULTS)
-        fault = self.random.choices(faults, weights)[0]
+        if ALL:
+            yield from faults
+        while True:
+            yield self.random.choices(faults, weights)[0]
+
+    def fault(self, fault):
         if WITHOUT == "fence":  # what it guards against is a node that comes back
             fault = Torture.freeze_daemon
         fault(self)
@@ -264,7 +301,7 @@ class Torture:
 
     def run(self):
         self.daemons[0].start()
-        checker.install_audit(self.postgres.connect(self.database.name))
+        self.database.install_audit()
         if WITHOUT:
             self.remove_guard(WITHOUT)
         for daemon in self.daemons[1:]:
@@ -273,8 +310,11 @@ class Torture:
         for client in clients:
             client.start()
         end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
-            self.fault()
+        left = len(self.FAULTS) if ALL else 0
+        for number, fault in enumerate(self.faults()):
+            if number >= left and time.monotonic() > end:
+                break
+            self.fault(fault)
         self.done = True
         return self.settle(clients)
 
