@@ -1,9 +1,11 @@
-"""The engine's functions, called as no daemon does at just that moment: nothing here waits."""
+"""The engine's functions, called as no daemon does at just that moment: what comes twice, in parts, too late, too large."""
+
+import json
 
 import pytest
 
 import harness
-from sql_node import Node
+from sql_node import Node, new_batch
 
 DEFINITIONS = """
 tasks:
@@ -19,6 +21,20 @@ test.JOIN:
 test.CHAIN: {tasks: [{A: {task: RUN}}, {B: {task: RUN}}]}
 test.AGAIN: {tasks: [AGAIN]}
 test.GROWING: {tasks: [GROWING]}
+test.ONE: {tasks: [RUN]}
+test.TIMED: {tasks: [RUN], timeout: 60s}
+test.LATER: {tasks: [{RUN: {retry: {limit: 1, interval: 30s}}}]}
+test.ELSEWHERE: {tasks: [RUN], queue: elsewhere}
+test.SKIPPING: {tasks: [RUN], concurrency: {overlap: skip}}
+test.WAITING: {tasks: [{G: {type: group, tasks: [RUN, RUN]}}], concurrency: {}}
+test.KEPT: {tasks: [RUN, RUN, RUN, RUN], retention: {offset: 1}}
+test.SIBLINGS:
+  tasks:
+    - {G: {type: group, tasks: [{A: {task: RUN}}, {B: {task: RUN}}, {C: {task: RUN}}]}}
+    - {H: {type: group, tasks: [AGAIN, AGAIN]}}
+test.PROCESSES: {tasks: [{G: {type: group, tasks: [AGAIN, AGAIN, AGAIN, RUN]}}]}
+test.HAND: {tasks: [RUN], periodic: {interval: 1d}}
+test.CLOCK: {tasks: [RUN], periodic: {interval: 1d}}
 """
 
 
@@ -39,7 +55,11 @@ def database(postgres, template):
 @pytest.fixture
 def node(database):
     yield (node := Node(database))
-    database.sql("UPDATE nodes SET state = 'stopped' WHERE state <> 'dead'")
+    database.sql("UPDATE nodes SET state = 'dead'")  # so what it holds is in order
+
+
+def kinds(answers):
+    return [answer["kind"] for answer in answers]
 
 
 def statuses(database):
@@ -185,3 +205,183 @@ def test_only_overdue_nodes_are_reaped(node, database):
     assert [answer["kind"] for answer in other.reap("30 s")] == ["dead", "ended"]
     assert statuses(database) == (["error", "canceled"], ("error", "node_lost"))
     assert [answer["kind"] for answer in node.heartbeat(workflow, (0, 1))] == ["dead", "lost"]
+
+
+def test_dead_node_is_reaped_in_parts(node, database):
+    for _ in range(3):
+        ids = [node.new_id() for _ in range(800)]
+        node.launch_batch(ids, ["ONE"] * len(ids), slots=len(ids))
+    node.set_state("dead")
+    other = Node(database)
+    calls = []
+    while not calls or "more" in calls[-1]:
+        calls.append(kinds(other.reap()))
+        assert len(calls) < 9
+    assert [call.count("ended") for call in calls] == [1600, 800]
+    assert database.sql("SELECT DISTINCT status::text, reason FROM tasks") == [("error", "node_lost")]
+    assert database.value("SELECT count(*) FROM claims") == 0
+
+
+# --- the same batch again ---------------------------------------------------------------------
+
+
+def test_launch_is_repeated_after_a_part_of_it_was_refused(node, database):
+    """Nobody heard of the refusal; by now there is room."""
+    running, _ = node.launch("SKIPPING", slots=0)
+    batch, ids = new_batch(), [node.new_id(), node.new_id()]
+    first = node.launch_batch(ids, ["ONE", "SKIPPING"], batch, keys=["k", "l"])
+    assert [answer["reason"] for answer in first if answer["kind"] == "refused"] == ["overlap"]
+    node.claim()
+    node.finish(running, (0, 1, True))
+    assert "refused" not in kinds(node.launch_batch(ids, ["ONE", "SKIPPING"], batch, repeat=True, keys=["k", "l"]))
+    assert database.value("SELECT count(*) FROM workflows WHERE id = ANY (%s::uuid[])", ids) == 2
+    assert database.value("SELECT count(*) FROM idempotency_keys k JOIN workflows w ON w.id = k.workflow_id") == 2
+    node.launch_batch(ids, ["ONE", "SKIPPING"], batch, repeat=True, keys=["k", "l"])
+    assert database.value("SELECT count(*) FROM tasks WHERE workflow_id = ANY (%s::uuid[])", ids) == 2
+
+
+def test_fires_are_repeated_after_a_part_of_them_came_too_early(node, database):
+    hand, clock = (database.value("SELECT id FROM schedules WHERE name = %s", name) for name in ("HAND", "CLOCK"))
+    seen, due = database.sql("SELECT cursor, clock_timestamp() + interval '1 s' FROM schedules WHERE id = %s", clock)[0]
+    batch, ids = new_batch(), [node.new_id(), node.new_id()]
+
+    def fire(repeat):
+        return kinds(node.call(
+            "fire(%s, %s, 0, %s, %s, %s::timestamptz[], %s::timestamptz[], %s, array_fill('{}'::json, '{2}'), '{1, 2}',"
+            " %s::timestamptz[], '{ran, ran}', '{NULL, NULL}', '{NULL, NULL}', %s::uuid[], %s::timestamptz[])",
+            batch, node.id, repeat, [hand, clock], [None, seen], [seen, due],
+            [node.definition("HAND"), node.definition("CLOCK")], [seen, due], ids, [node.created(id) for id in ids]))
+
+    assert fire(False).count("fired") == 1
+    harness.eventually(lambda: database.value("SELECT clock_timestamp() > %s", due), "it is due")
+    assert fire(True).count("fired") == 2
+    assert database.value("SELECT count(*) FROM fires f JOIN workflows w ON w.id = f.workflow_id") == 2
+
+
+def test_end_that_is_named_twice_lets_no_successor_begin(node, database):
+    workflow, _ = node.launch("JOIN")
+    node.finish(workflow, (0, 1, True), (0, 1, True), slots=9)
+    assert statuses(database)[0] == ["success", "progress", "pending", "pending"]
+    node.finish(workflow, (1, 1, True), slots=9)
+    assert statuses(database)[0] == ["success", "success", "progress", "pending"]
+
+
+# --- too large --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_input, fits", [(1000, True), (100, False)])
+def test_siblings_are_given_the_same(database, max_input, fits):
+    node = Node(database, max_input=max_input)
+    workflow, _ = node.launch("SIBLINGS")
+    ends = [(position, 1, True) for position in range(3)]
+    claimed = node.finish(workflow, *ends, slots=9, result=json.dumps("x" * 18))
+    assert [(answer["kind"], answer["position"]) for answer in claimed] == [("claimed", 3), ("claimed", 4)]
+    if fits:
+        assert all(answer["args"] == [["x" * 18] * 3] for answer in claimed)
+        assert all(answer["results"] == {key: "x" * 18 for key in "ABC"} for answer in claimed)
+    else:
+        assert all("args" not in answer and answer["oversize"] > max_input for answer in claimed)
+    node.set_state("dead")
+
+
+def test_one_answer_carries_so_much_and_the_rest_goes_back(database):
+    """The first task's input may be as large as it likes; what no longer fits is there for the next claim."""
+    node = Node(database, max_input=1000)
+    node.launch("PROCESSES", slots=0, payload=json.dumps("x" * 600))
+    answers = node.claim_answers()
+    assert [answer["position"] for answer in answers if answer["kind"] == "claimed"] == [3, 0, 1]
+    assert [answer["count"] for answer in answers if answer["kind"] == "left"] == [1]
+    assert statuses(database)[0] == ["progress", "progress", "pending", "progress"]
+    assert database.sql("SELECT attempt, node_id, held FROM tasks WHERE position = 2") == [(0, None, False)]
+    assert database.value("SELECT held FROM claims") == 3
+    assert node.claim() == [(2, 1)]
+    node.set_state("dead")
+
+
+# --- too late ---------------------------------------------------------------------------------
+
+
+def test_heartbeat_knows_what_it_knew_when_it_was_sent(node, database):
+    lost, held, expected = (node.launch("ONE")[0] for _ in range(3))
+    database.sql("UPDATE tasks SET started = started - interval '11 s'")
+    late, _ = node.launch("ONE")
+    batch = database.value("SELECT claim::text FROM tasks WHERE workflow_id = %s", expected)
+    assert node.heartbeat(held, (0, 1), ago="1 h", under_way=[batch]) == []  # it was long on its way
+    assert kinds(node.heartbeat(held, (0, 1), under_way=[batch])) == ["left"]
+    assert dict(database.sql("SELECT workflow_id::text, status::text FROM tasks")) == {
+        lost: "pending", held: "progress", expected: "progress", late: "progress"}
+
+
+def test_clock_that_was_set_back(node, database):
+    """By the old clock all this is of an hour to come."""
+    ready, _ = node.launch("TIMED", slots=0)
+    again, _ = node.launch("LATER", slots=0)
+    database.sql("UPDATE tasks SET due = due + interval '1 h', updated = updated + interval '1 h'")
+    database.sql("UPDATE tasks SET due = due + interval '30 s' WHERE workflow_id = %s", again)
+    database.sql("UPDATE workflows SET deadline = deadline + interval '1 h'")
+    database.sql("UPDATE nodes SET heartbeat = heartbeat + interval '1 h'")
+    assert node.claim() == []
+    for _ in range(2):
+        database.sql("SELECT set_clock_back()")
+    assert [answer["workflow_id"] for answer in node.claim_answers()] == [ready]
+    assert database.value("SELECT due BETWEEN now() AND now() + interval '30 s' FROM tasks WHERE workflow_id = %s", again)
+    assert database.value("SELECT deadline <= now() + interval '60 s' FROM workflows WHERE id = %s", ready)
+    assert database.value("SELECT bool_and(heartbeat <= now()) FROM nodes")
+
+
+# --- what nobody will move --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage, why", [
+    ("UPDATE tasks SET due = NULL WHERE position = 0", "ready, and not due"),
+    ("UPDATE tasks SET status = 'success', finished = now(), due = NULL WHERE position = 0", "waits for a task"),
+    ("UPDATE tasks SET status = 'success', finished = now(), due = NULL", "all of its tasks are final"),
+    ("UPDATE tasks SET status = 'progress', due = NULL WHERE position = 0", "running, and held by nobody"),
+    ("UPDATE workflows SET queued = true, limited = 'test.WAITING', updated = now() - interval '1 h'", "queued, and"),
+])
+def test_what_is_stuck_is_told(node, database, damage, why):
+    node.launch("CHAIN", slots=0)
+    assert database.sql("SELECT * FROM stuck") == []
+    with database.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute(damage)
+        cursor.execute("SELECT why FROM stuck")
+        assert any(found.startswith(why) for (found,) in cursor.fetchall())
+        cursor.execute("ROLLBACK")
+
+
+def test_queues_that_nobody_serves_are_told(node, database):
+    node.launch("ELSEWHERE", slots=0)
+    assert database.sql("SELECT queue, tasks FROM unserved") == []
+    database.sql("UPDATE nodes SET queues = '{here}'")
+    assert database.sql("SELECT queue, tasks FROM unserved") == [("elsewhere", 1)]
+
+
+# --- making room ------------------------------------------------------------------------------
+
+
+def test_room_is_there_when_the_processes_are_gone(node, database):
+    first, _ = node.launch("WAITING", slots=0)
+    node.claim()
+    second, _ = node.launch("WAITING", slots=0)
+
+    def waits():
+        database.sql("SELECT admit('test', 'WAITING')")
+        return database.value("SELECT queued FROM workflows WHERE id = %s", second)
+
+    assert "room" not in kinds(node.call("cancel(%s::uuid[], 'canceled_by_user')", [first])) and waits()
+    assert "room" not in kinds(node.finish(first, (0, 1, False))) and waits()
+    assert "room" in kinds(node.finish(first, (1, 1, False))) and not waits()
+    assert database.value("SELECT limited IS NULL FROM workflows WHERE id = %s", first)
+
+
+def test_retention_takes_so_many_rows_at_a_time(node, database):
+    for _ in range(4):
+        workflow, _ = node.launch("KEPT", slots=1)
+        for position in range(4):
+            node.finish(workflow, (position, 1, True), slots=1)
+    assert database.value("SELECT clear_workflows(-1, 3)") == 15  # that many are to go; one instance is always taken
+    assert database.value("SELECT count(*) FROM workflows") == 3
+    assert database.value("SELECT clear_workflows(-1, 12)") == 10
+    assert database.value("SELECT count(*) FROM tasks") == 4
+    assert not database.value("SELECT clear_workflows(-1, 12)")
