@@ -1,8 +1,6 @@
 #include "api/http_listener.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -11,9 +9,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "api/http_address.h"
 #include "base/memory.h"
 
 #define BACKLOG 511
@@ -28,71 +26,6 @@ struct http_listener {
     void *context;
     void (*on_closed)(void *context);
 };
-
-/* What `address` says, ready for bind. */
-struct endpoint {
-    struct sockaddr_storage address;
-    socklen_t size;
-    const char *path; /* of a unix socket, else NULL */
-};
-
-/* --- addresses --- */
-
-static int parse_unix(const char *path, struct endpoint *endpoint, struct error *error)
-{
-    struct sockaddr_un *local = (struct sockaddr_un *)&endpoint->address;
-    if (*path != '/')
-        return error_set(error, -EINVAL, "expected unix:/PATH");
-    if (strlen(path) >= sizeof(local->sun_path))
-        return error_set(error, -EINVAL, "the path of a socket has at most %zu bytes",
-                         sizeof(local->sun_path) - 1);
-    local->sun_family = AF_UNIX;
-    memcpy(local->sun_path, path, strlen(path) + 1);
-    endpoint->size = sizeof(*local);
-    endpoint->path = path;
-    return 0;
-}
-
-static bool is_port(const char *text)
-{
-    size_t digits = strspn(text, "0123456789");
-    return digits > 0 && digits <= 5 && text[digits] == '\0' && atoi(text) <= 65535;
-}
-
-static int parse_tcp(const char *text, struct endpoint *endpoint, struct error *error)
-{
-    static const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
-                                          .ai_socktype = SOCK_STREAM};
-    char host[INET6_ADDRSTRLEN + IF_NAMESIZE];
-    struct addrinfo *found = NULL;
-    const char *colon = strrchr(text, ':');
-    bool bracketed = *text == '[' && colon != NULL && colon[-1] == ']';
-    size_t n = colon == NULL ? 0 : (size_t)(colon - text) - (bracketed ? 2 : 0);
-    if (colon != NULL && is_port(colon + 1) && n > 0 && n < sizeof(host)) {
-        memcpy(host, text + bracketed, n);
-        host[n] = '\0';
-        /* Names are not looked up, and IPv6 without brackets would be ambiguous. */
-        if (bracketed == (strchr(host, ':') != NULL) &&
-            getaddrinfo(host, colon + 1, &hints, &found) != 0)
-            found = NULL;
-    }
-    if (found == NULL)
-        return error_set(
-            error, -EINVAL,
-            "expected ADDRESS:PORT (such as 127.0.0.1:8000), [IPv6]:PORT or unix:/PATH");
-    memcpy(&endpoint->address, found->ai_addr, found->ai_addrlen);
-    endpoint->size = found->ai_addrlen;
-    freeaddrinfo(found);
-    return 0;
-}
-
-static int parse_address(const char *text, struct endpoint *endpoint, struct error *error)
-{
-    *endpoint = (struct endpoint){0};
-    if (strncmp(text, "unix:", 5) == 0)
-        return parse_unix(text + 5, endpoint, error);
-    return parse_tcp(text, endpoint, error);
-}
 
 /* The address that was bound, as a person writes it. */
 static char *format_bound(int fd)
@@ -132,7 +65,7 @@ static void set_tcp_options(int fd, int family)
 }
 
 /* Does nobody answer at this socket file any more? Its owner was killed then, and left it. */
-static bool is_stale(const struct endpoint *endpoint)
+static bool is_stale(const struct http_address *endpoint)
 {
     struct stat file;
     if (lstat(endpoint->path, &file) != 0 || !S_ISSOCK(file.st_mode))
@@ -140,15 +73,15 @@ static bool is_stale(const struct endpoint *endpoint)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return false;
-    bool refused = connect(fd, (const struct sockaddr *)&endpoint->address, endpoint->size) != 0 &&
+    bool refused = connect(fd, (const struct sockaddr *)&endpoint->socket, endpoint->size) != 0 &&
                    errno == ECONNREFUSED;
     close(fd);
     return refused;
 }
 
-static int bind_endpoint(int fd, const struct endpoint *endpoint)
+static int bind_endpoint(int fd, const struct http_address *endpoint)
 {
-    const struct sockaddr *address = (const struct sockaddr *)&endpoint->address;
+    const struct sockaddr *address = (const struct sockaddr *)&endpoint->socket;
     if (bind(fd, address, endpoint->size) == 0)
         return 0;
     if (errno != EADDRINUSE || endpoint->path == NULL)
@@ -160,16 +93,26 @@ static int bind_endpoint(int fd, const struct endpoint *endpoint)
     return bind(fd, address, endpoint->size);
 }
 
-/* Returns the listening socket or a negative error. */
-static int listen_at(const struct endpoint *endpoint, struct error *error)
+/* Nobody connects before listen, so it does not matter that the umask holds until then. */
+static int bind_and_listen(int fd, const struct http_address *endpoint, mode_t socket_mode)
 {
-    int family = endpoint->address.ss_family;
+    if (bind_endpoint(fd, endpoint) != 0)
+        return -1;
+    if (endpoint->path != NULL && chmod(endpoint->path, socket_mode) != 0)
+        return -1;
+    return listen(fd, BACKLOG);
+}
+
+/* Returns the listening socket or a negative error. */
+static int listen_at(const struct http_address *endpoint, mode_t socket_mode, struct error *error)
+{
+    int family = endpoint->socket.ss_family;
     int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return fail(error, errno);
     if (family != AF_UNIX)
         set_tcp_options(fd, family);
-    if (bind_endpoint(fd, endpoint) == 0 && listen(fd, BACKLOG) == 0)
+    if (bind_and_listen(fd, endpoint, socket_mode) == 0)
         return fd;
     int number = errno;
     close(fd);
@@ -177,12 +120,13 @@ static int listen_at(const struct endpoint *endpoint, struct error *error)
 }
 
 int http_listener_open(struct http_listener **listener, uv_loop_t *loop, const char *address,
-                       http_listener_cb on_ready, void *context, struct error *error)
+                       mode_t socket_mode, http_listener_cb on_ready, void *context,
+                       struct error *error)
 {
-    struct endpoint endpoint;
-    int fd = parse_address(address, &endpoint, error);
+    struct http_address endpoint;
+    int fd = http_address_parse(address, &endpoint, error);
     if (fd == 0)
-        fd = listen_at(&endpoint, error);
+        fd = listen_at(&endpoint, socket_mode, error);
     if (fd < 0) {
         error_wrap(error, "%s", address);
         return fd;

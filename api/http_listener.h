@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <sys/types.h>
 #include <uv.h>
 
 #include "base/error.h"
@@ -16,10 +17,11 @@ typedef void (*http_listener_cb)(struct http_listener *listener, void *context);
 
 /* Binds to `127.0.0.1:8000`, `[::1]:8000` or `unix:/path`; port 0 is any free port. A socket file
  * that nobody answers at is replaced; one that somebody does, or a file of another kind, is an
- * error. Errors begin with the address. `on_ready` is called, between start and stop, while
- * connections wait. */
+ * error; `socket_mode` is its permissions. Errors begin with the address. `on_ready` is called,
+ * between start and stop, while connections wait. */
 int http_listener_open(struct http_listener **listener, uv_loop_t *loop, const char *address,
-                       http_listener_cb on_ready, void *context, struct error *error);
+                       mode_t socket_mode, http_listener_cb on_ready, void *context,
+                       struct error *error);
 
 /* The address with its actual port. */
 const char *http_listener_address(const struct http_listener *listener);

@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct http_options {
     size_t max_target_bytes;  /* of the request target: 414 */
@@ -11,6 +12,7 @@ struct http_options {
     size_t max_body_bytes;    /* of one body: 413; see http_parser.h for how chunks count */
     size_t max_bodies_bytes;  /* of all bodies held at a time: 503 */
     size_t max_replies_bytes; /* of all replies that are not sent yet: 503 */
+    mode_t socket_mode;       /* permissions of a unix socket: to connect is to write to it */
     int max_connections;      /* lowered to half of RLIMIT_NOFILE where that is less */
     int max_pipelined;        /* requests of one connection in flight; more wait unread */
     int64_t head_timeout_ms;  /* from the first byte of a request to the end of its head: 408 */
@@ -31,6 +33,7 @@ struct http_options {
                            .max_body_bytes = 1 << 20,     \
                            .max_bodies_bytes = 64 << 20,  \
                            .max_replies_bytes = 64 << 20, \
+                           .socket_mode = 0660,           \
                            .max_connections = 1024,       \
                            .max_pipelined = 16,           \
                            .head_timeout_ms = 10 * 1000,  \

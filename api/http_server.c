@@ -188,7 +188,7 @@ static int open_listeners(struct http_server *server, const char *const *address
     server->listeners = mem_new(count, sizeof(*server->listeners));
     for (size_t i = 0; i < count; i++) {
         int status = http_listener_open(&server->listeners[i], server->pool.loop, addresses[i],
-                                        on_ready, server, error);
+                                        server->pool.options.socket_mode, on_ready, server, error);
         if (status < 0)
             return status;
         server->listener_count++;

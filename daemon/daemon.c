@@ -147,6 +147,7 @@ static int listen_once(struct daemon *daemon, struct error *error)
     options.max_body_bytes = settings->max_body;
     options.max_bodies_bytes = settings->max_bodies;
     options.max_replies_bytes = settings->max_replies;
+    options.socket_mode = (mode_t)settings->socket_mode;
     options.max_connections = settings->max_connections;
     options.head_timeout_ms = settings->head_timeout_ms;
     options.body_timeout_ms = settings->body_timeout_ms;
@@ -156,11 +157,33 @@ static int listen_once(struct daemon *daemon, struct error *error)
                             api_handle, &daemon->api, error);
 }
 
+#define UNIX_PREFIX "unix:"
+
+static bool is_unix(const char *address)
+{
+    return strncmp(address, UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0;
+}
+
+static void suggest(const struct daemon *daemon)
+{
+    const char *address = http_server_address(daemon->http, 0);
+    char *base = is_unix(address) ? mem_format("--unix-socket %s http://localhost",
+                                               address + strlen(UNIX_PREFIX))
+                                  : mem_format("http://%s", address);
+    if (catalog_find(daemon->catalog, "example.ETL") != NULL)
+        printf("try:      curl -s %s/api/workflows -H 'Content-Type: application/json' -d "
+               "'{\"project\":\"example\",\"name\":\"ETL\",\"payload\":{}}'\n",
+               base);
+    else
+        printf("try:      curl -s %s/api/definitions\n", base);
+    free(base);
+}
+
 /* For whoever typed the command; under systemd the log says it. */
 static void greet(const struct daemon *daemon)
 {
     int definitions;
-    const char *address = http_server_address(daemon->http, 0);
+    const char *address;
     catalog_entries(daemon->catalog, &definitions);
     if (getenv("NOTIFY_SOCKET") != NULL || getenv("JOURNAL_STREAM") != NULL)
         return;
@@ -168,12 +191,22 @@ static void greet(const struct daemon *daemon)
            definitions == 1 ? "" : "s", daemon->settings->workflows_dir);
     printf("state:    %s\n", daemon->postgres == NULL ? "the database of DIRECTOR_DATABASE_URI"
                                                       : daemon->state_dir.path);
-    printf("API:      http://%s/api/workflows\n", address);
-    printf("try:      curl -s http://%s/api/workflows -H 'Content-Type: application/json' -d "
-           "'{\"project\":\"example\",\"name\":\"ETL\",\"payload\":{}}'\n",
-           address);
+    for (size_t i = 0; (address = http_server_address(daemon->http, i)) != NULL; i++)
+        printf("%s%s%s\n", i == 0 ? "API:      " : "          ", is_unix(address) ? "" : "http://",
+               address);
+    suggest(daemon);
     printf("stop:     Ctrl-C\n");
     fflush(stdout);
+}
+
+static void log_ready(const struct daemon *daemon)
+{
+    struct buffer addresses = {0};
+    const char *address;
+    for (size_t i = 0; (address = http_server_address(daemon->http, i)) != NULL; i++)
+        buffer_printf(&addresses, "%s%s", i == 0 ? "" : ",", address);
+    log_info("ready", log_text("listen", buffer_text(&addresses)));
+    buffer_done(&addresses);
 }
 
 static void become_ready(struct daemon *daemon)
@@ -186,7 +219,7 @@ static void become_ready(struct daemon *daemon)
     daemon->ready = true;
     notify_status("Running");
     notify_ready();
-    log_info("ready", log_text("listen", http_server_address(daemon->http, 0)));
+    log_ready(daemon);
     greet(daemon);
 }
 

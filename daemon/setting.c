@@ -20,11 +20,11 @@ static const void *const_field(const struct setting *row, const void *values)
     return (const char *)values + row->offset;
 }
 
-static int parse_int(const char *text, int64_t *value)
+static int parse_int(const char *text, int base, int64_t *value)
 {
     char *end;
     errno = 0;
-    long long number = strtoll(text, &end, 10);
+    long long number = strtoll(text, &end, base);
     bool starts_well = isdigit((unsigned char)text[text[0] == '-']);
     if (!starts_well || errno != 0 || *end != '\0')
         return -EINVAL;
@@ -48,8 +48,10 @@ static int parse_number(enum setting_type type, const char *text, int64_t *value
         return parse_duration_ms(text, value);
     case SETTING_BYTES:
         return size_parse(text, value, NULL);
+    case SETTING_MODE:
+        return parse_int(text, 8, value);
     default:
-        return parse_int(text, value);
+        return parse_int(text, 10, value);
     }
 }
 
@@ -64,6 +66,9 @@ static void format_number(enum setting_type type, int64_t value, struct buffer *
     case SETTING_BYTES:
         size_format(value, text);
         buffer_add_text(out, text);
+        break;
+    case SETTING_MODE:
+        buffer_printf(out, "%04llo", (unsigned long long)value);
         break;
     default:
         buffer_printf(out, "%lld", (long long)value);
@@ -125,7 +130,7 @@ static int set_number(const struct setting *row, const char *text, void *values,
     if (*text != '\0' &&
         (parse_number(row->type, text, &value) < 0 || value < row->min || value > row->max))
         return refuse(row, text, error);
-    if (row->type == SETTING_INT)
+    if (row->type == SETTING_INT || row->type == SETTING_MODE)
         *(int *)field(row, values) = (int)value;
     else if (row->type == SETTING_DURATION)
         *(int64_t *)field(row, values) = value;

@@ -16,6 +16,7 @@ enum setting_type {
     SETTING_BOOL,     /* bool */
     SETTING_CHOICE,   /* an enum, one of `choices` */
     SETTING_INT,      /* int */
+    SETTING_MODE,     /* int, permissions of a file; written in octal */
     SETTING_DURATION, /* int64_t, milliseconds */
     SETTING_BYTES,    /* size_t; `64KiB`, `1MiB` */
 };

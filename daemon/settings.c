@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "api/http_address.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "daemon/envfile.h"
@@ -44,6 +45,7 @@ static const struct setting_choice log_formats[] = {
 #define BOOL(field) SETTING_BOOL, FIELD(bool, field), 0, 0, NULL
 #define CHOICE(field, type, choices) SETTING_CHOICE, FIELD(enum type, field), 0, 0, choices
 #define INT(field, min, max) SETTING_INT, FIELD(int, field), min, max, NULL
+#define MODE(field) SETTING_MODE, FIELD(int, field), 0, 0777, NULL
 #define DURATION(field, min, max) SETTING_DURATION, FIELD(int64_t, field), min, max, NULL
 #define BYTES(field, min, max) SETTING_BYTES, FIELD(size_t, field), min, max, NULL
 
@@ -71,7 +73,11 @@ static const struct setting table[] = {
      "The directory of the definitions. Empty: workflows.d of the source tree that the program was "
      "built in, else " DIRECTORD_SYSCONFDIR "/directord/workflows.d."},
     {"DIRECTOR_LISTEN", LIST(listen), "127.0.0.1:8000", AT_START,
-     "Where the API listens: host:port, [v6]:port or unix:/path, several with commas between."},
+     "Where the API listens: ADDRESS:PORT, [IPv6]:PORT or unix:/PATH, several with commas between. "
+     "Names are not looked up."},
+    {"DIRECTOR_SOCKET_MODE", MODE(socket_mode), "0660", AT_START,
+     "The permissions of a unix socket that the API listens at, in octal. Who may write to it may "
+     "connect."},
     {"DIRECTOR_AUTH_ENABLED", BOOL(auth_enabled), "false", AT_START,
      "Whether the API asks for a login."},
 
@@ -120,7 +126,8 @@ static const struct setting table[] = {
     {"DIRECTOR_MAX_BODIES", BYTES(max_bodies, KIB, 64 * GIB), "64MiB", AT_START,
      "The bodies of all requests together. Past it, requests are answered 503."},
     {"DIRECTOR_MAX_REPLIES", BYTES(max_replies, MIB, 64 * GIB), "64MiB", AT_START,
-     "Replies that their clients have not taken yet, together. Past it, requests are answered 503."},
+     "Replies that their clients have not taken yet, together. Past it, requests are answered "
+     "503."},
     {"DIRECTOR_MAX_WAITING_LAUNCHES", INT(max_waiting_launches, 1, 1000000), "10000", ON_RELOAD,
      "Launches that wait for their commit. More are answered 503."},
     {"DIRECTOR_HEAD_TIMEOUT", DURATION(head_timeout_ms, 100, HOUR), "10s", AT_START,
@@ -390,6 +397,16 @@ static int find_defaults(struct settings *settings, const char *const environmen
     return 0;
 }
 
+static int check_addresses(const struct settings *settings, struct error *error)
+{
+    struct http_address address;
+    for (size_t i = 0; i < settings->listen.count; i++) {
+        if (http_address_parse(settings->listen.items[i], &address, error) < 0)
+            return error_wrap(error, "DIRECTOR_LISTEN: %.100s", settings->listen.items[i]);
+    }
+    return 0;
+}
+
 static int check_together(const struct settings *settings, struct error *error)
 {
     if (settings->lease_ms < 3 * settings->heartbeat_ms)
@@ -421,6 +438,8 @@ int settings_load(const char *file, const char *const environment[], struct sett
         code = set_from_environment(&loaded, environment, error);
     if (code == 0)
         code = find_defaults(&loaded, environment, error);
+    if (code == 0)
+        code = check_addresses(&loaded, error);
     if (code == 0)
         code = check_together(&loaded, error);
     if (code < 0) {

@@ -31,7 +31,8 @@ struct settings {
     const char *state_dir;
     const char *workflows_dir; /* absolute, without `.` and needless slashes */
     const char *postgres_bin;  /* the private PostgreSQL's programs; empty: found by itself */
-    struct text_list listen;   /* `host:port`, `[v6]:port`, `unix:/path`, as written */
+    struct text_list listen;   /* `127.0.0.1:8000`, `[::1]:8000`, `unix:/path`, as written */
+    int socket_mode;           /* of the latter */
 
     /* What runs, and when. */
     int concurrency;

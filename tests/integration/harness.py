@@ -398,7 +398,7 @@ class Daemon:
 
     def await_ready(self):
         self.await_log(r'"ready" listen=(\S+)')
-        self.address = re.search(r'"ready" listen=(\S+)', self.log(self.start_of_life)).group(1)
+        self.address = re.search(r'"ready" listen=([^,\s]+)', self.log(self.start_of_life)).group(1)
         return self
 
     def running(self):

@@ -7,6 +7,8 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
+import stat
 import subprocess
 import threading
 import time
@@ -60,10 +62,41 @@ def test_port_in_use(start, make):
 
 @pytest.mark.parametrize("listen", ["nonsense", "127.0.0.1", "127.0.0.1:99999", "localhost:8000", "unix:relative"])
 def test_bad_address(make, listen):
-    daemon = make("", listen=listen)
-    assert daemon.spawn().wait_exit() in (UNAVAILABLE, CONFIG)
-    daemon.expect_errors('"cannot start"')
-    assert listen in daemon.log()
+    daemon = make("", listen=f"127.0.0.1:0,{listen}", database_uri="")
+    line = refused(daemon, CONFIG)
+    assert line.startswith(f"directord: DIRECTOR_LISTEN: {listen}: ")
+    assert not (daemon.directory / "state").exists()  # before anything was begun
+
+
+def test_every_address_is_named(make):
+    daemon = make("test.A: {tasks: []}")
+    path = daemon.directory / "api.sock"
+    daemon.settings["listen"] = f"unix:{path},127.0.0.1:0,[::1]:0"
+    daemon.spawn().await_log("Ctrl-C")
+    log = daemon.log()
+    first, second, third = re.search(r'"ready" listen=(\S+)', log)[1].split(",")
+    assert first == f"unix:{path}" and second.startswith("127.0.0.1:") and third.startswith("[::1]:")
+    assert f"API:      {first}\n          http://{second}\n          http://{third}\n" in log
+    assert f"try:      curl -s --unix-socket {path} http://localhost/api/definitions\n" in log
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(b"GET /api/ping HTTP/1.0\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+def test_greeting_suggests_what_is_loaded(start):
+    daemon = start("example.ETL: {tasks: []}")
+    daemon.await_log("Ctrl-C")
+    assert f"try:      curl -s http://{daemon.address}/api/workflows -H" in daemon.log()
+
+
+@pytest.mark.parametrize("setting, mode", [("", 0o660), ("0600", 0o600), ("666", 0o666)])
+def test_mode_of_the_socket(make, setting, mode):
+    daemon = make("", socket_mode=setting)
+    path = daemon.directory / "api.sock"
+    daemon.settings["listen"] = f"127.0.0.1:0,unix:{path}"
+    daemon.spawn().await_log('"ready"')
+    assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
 def test_no_directory_of_definitions(make, tmp_path):

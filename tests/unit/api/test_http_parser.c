@@ -320,7 +320,7 @@ END_TEST
 START_TEST(test_bodies_of_all)
 {
     struct http_options options = small;
-    struct http_load *load = http_load_new();
+    struct http_load *load = http_load_new(SIZE_MAX);
     struct http_parser *parser = http_parser_new(&options, load);
     struct http_request *first = NULL, *second = NULL;
     static const char bytes[] = POST "Content-Length: 6\r\n\r\nabcdef";

@@ -150,6 +150,13 @@ START_TEST(what_is_wrong_is_said)
         {"DIRECTOR_AUTH_ENABLED=maybe",
          "environment: DIRECTOR_AUTH_ENABLED: expected true or false, not 'maybe'"},
         {"DIRECTOR_LISTEN=:80,,:81", "environment: DIRECTOR_LISTEN: ':80,,:81' has an empty entry"},
+        {"DIRECTOR_LISTEN=127.0.0.1:80,localhost:8000",
+         "DIRECTOR_LISTEN: localhost:8000: expected ADDRESS:PORT (such as 127.0.0.1:8000), "
+         "[IPv6]:PORT or unix:/PATH"},
+        {"DIRECTOR_SOCKET_MODE=1777",
+         "environment: DIRECTOR_SOCKET_MODE: expected 0000 to 0777, not '1777'"},
+        {"DIRECTOR_SOCKET_MODE=0690",
+         "environment: DIRECTOR_SOCKET_MODE: expected 0000 to 0777, not '0690'"},
         {"DIRECTOR_LEASE=10s", "DIRECTOR_LEASE must be at least three times DIRECTOR_HEARTBEAT"},
         {"DIRECTOR_TASK_ENV_=x", "environment: DIRECTOR_TASK_ENV_: expected the name of a variable "
                                  "after DIRECTOR_TASK_ENV_"},
@@ -232,7 +239,8 @@ END_TEST
 START_TEST(a_reload_takes_what_may_change)
 {
     const char *before[] = {STATE, NULL};
-    const char *after[] = {STATE, "DIRECTOR_SHUTDOWN_GRACE=5s", "DIRECTOR_LISTEN=:1", NULL};
+    const char *after[] = {STATE, "DIRECTOR_SHUTDOWN_GRACE=5s", "DIRECTOR_LISTEN=127.0.0.1:1",
+                           NULL};
     struct settings settings, fresh;
     struct error error = {0};
     ck_assert_int_eq(settings_load(NULL, before, &settings, &error), 0);
