@@ -3,21 +3,13 @@
 
 #include "api/api.h"
 #include "api/body.h"
-#include "api/paging.h"
-
-struct nodes {
-    struct http_request *request;
-    struct paging paging;
-    int64_t count;
-    struct buffer out;
-    struct json_writer json;
-};
+#include "api/list.h"
 
 static void on_node(void *context, const struct node_row *row)
 {
-    struct nodes *nodes = context;
-    struct json_writer *json = &nodes->json;
-    nodes->count++;
+    struct list *list = context;
+    struct json_writer *json = &list->json;
+    list->count++;
     json_begin_object(json);
     json_key_string(json, "definitions", row->digest);
     json_key_time(json, "heartbeat", row->heartbeat_us);
@@ -38,49 +30,26 @@ static void on_node(void *context, const struct node_row *row)
     json_end_object(json);
 }
 
-static void on_listed(void *context, const struct pg_failure *failure)
-{
-    struct nodes *nodes = context;
-    json_end_array(&nodes->json);
-    struct buffer out = nodes->out; /* a reply ends the list */
-    if (failure != NULL)
-        api_failed(nodes->request, failure);
-    else if (paging_is_past_end(&nodes->paging, nodes->count))
-        paging_refuse(nodes->request, &nodes->paging);
-    else
-        reply_json(nodes->request, 200, &out);
-    buffer_done(&out);
-}
-
 void nodes_list(struct http_request *request)
 {
     const struct api *api = request->context;
-    struct error error;
-    struct nodes *nodes = arena_new(&request->arena, 1, sizeof *nodes);
-    nodes->request = request;
-    if (paging_read(request, api->workflows_per_page, &nodes->paging, &error) < 0) {
-        reply_error(request, 400, "%s", error.text);
-        return;
-    }
-    if (!api_ready(request))
-        return;
-    json_writer_init(&nodes->json, &nodes->out);
-    json_begin_array(&nodes->json);
-    store_list_nodes(api->store, nodes->paging.limit, nodes->paging.offset, on_node, on_listed,
-                     nodes);
+    struct list *list = list_begin(request);
+    if (list != NULL)
+        store_list_nodes(api->store, list->paging.limit, list->paging.offset, on_node, list_end,
+                         list);
 }
 
 static void on_drained(void *context, const struct pg_failure *failure)
 {
-    struct nodes *nodes = context;
-    struct http_request *request = nodes->request;
+    struct list *list = context;
+    struct http_request *request = list->request;
     const struct api *api = request->context;
-    struct buffer out = nodes->out;
+    struct buffer out = list->out;
     struct id id;
     struct id own = engine_stats(api->engine).node;
     if (failure != NULL) {
         api_failed(request, failure);
-    } else if (nodes->count == 0) {
+    } else if (list->count == 0) {
         reply_error(request, 404, "Node %s not found", request->params[0]);
     } else {
         /* Ourselves at once; another daemon hears it with its next heartbeat, and claims nothing
@@ -104,8 +73,5 @@ void nodes_drain(struct http_request *request)
         return;
     if (!api_ready(request))
         return;
-    struct nodes *nodes = arena_new(&request->arena, 1, sizeof *nodes);
-    nodes->request = request;
-    json_writer_init(&nodes->json, &nodes->out);
-    store_drain_node(api->store, &id, on_node, on_drained, nodes);
+    store_drain_node(api->store, &id, on_node, on_drained, list_new(request));
 }

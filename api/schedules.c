@@ -4,7 +4,7 @@
 
 #include "api/api.h"
 #include "api/body.h"
-#include "api/paging.h"
+#include "api/list.h"
 #include "api/workflow_json.h"
 #include "base/text.h"
 
@@ -52,47 +52,6 @@ static void schedule_json(struct json_writer *json, const struct api *api,
 
 /* --- lists ----------------------------------------------------------------------------------- */
 
-/* A list under way: schedules or fires. Lives in its request's arena. */
-struct list {
-    struct http_request *request;
-    struct paging paging;
-    int64_t count;
-    struct buffer out;
-    struct json_writer json;
-};
-
-/* NULL after a reply. */
-static struct list *begin_list(struct http_request *request)
-{
-    const struct api *api = request->context;
-    struct error error;
-    struct list *list = arena_new(&request->arena, 1, sizeof *list);
-    list->request = request;
-    if (paging_read(request, api->workflows_per_page, &list->paging, &error) < 0) {
-        reply_error(request, 400, "%s", error.text);
-        return NULL;
-    }
-    if (!api_ready(request))
-        return NULL;
-    json_writer_init(&list->json, &list->out);
-    json_begin_array(&list->json);
-    return list;
-}
-
-static void on_listed(void *context, const struct pg_failure *failure)
-{
-    struct list *list = context;
-    json_end_array(&list->json);
-    struct buffer out = list->out; /* a reply ends the list */
-    if (failure != NULL)
-        api_failed(list->request, failure);
-    else if (paging_is_past_end(&list->paging, list->count))
-        paging_refuse(list->request, &list->paging);
-    else
-        reply_json(list->request, 200, &out);
-    buffer_done(&out);
-}
-
 static void on_schedule(void *context, const struct schedule_row *row)
 {
     struct list *list = context;
@@ -103,10 +62,10 @@ static void on_schedule(void *context, const struct schedule_row *row)
 void schedules_list(struct http_request *request)
 {
     const struct api *api = request->context;
-    struct list *list = begin_list(request);
+    struct list *list = list_begin(request);
     if (list != NULL)
         store_list_schedules(api->store, &(struct schedule_choice){0}, list->paging.limit,
-                             list->paging.offset, on_schedule, on_listed, list);
+                             list->paging.offset, on_schedule, list_end, list);
 }
 
 static void on_fire(void *context, const struct fire_row *row)
@@ -145,7 +104,7 @@ static void on_exists(void *context, const struct pg_failure *failure)
     if (failure == NULL && list->count > 0) {
         list->count = 0;
         store_list_fires(api->store, &choice, list->paging.limit, list->paging.offset, on_fire,
-                         on_listed, list);
+                         list_end, list);
         return;
     }
     buffer_done(&list->out);
@@ -159,7 +118,7 @@ void schedules_fires(struct http_request *request)
 {
     const struct api *api = request->context;
     struct schedule_choice choice = choice_of(request);
-    struct list *list = begin_list(request);
+    struct list *list = list_begin(request);
     if (list != NULL)
         store_list_schedules(api->store, &choice, 1, 0, note_exists, on_exists, list);
 }
@@ -218,9 +177,11 @@ static void set_paused(struct http_request *request, bool paused)
     const struct api *api = request->context;
     const char *comment = NULL;
     struct schedule_choice choice = choice_of(request);
-    struct list *list = read_comment(request, &comment) ? begin_list(request) : NULL;
-    if (list != NULL)
-        store_pause_schedules(api->store, &choice, paused, comment, on_schedule, on_paused, list);
+    if (!read_comment(request, &comment) || !api_ready(request))
+        return;
+    struct list *list = list_new(request);
+    json_begin_array(&list->json);
+    store_pause_schedules(api->store, &choice, paused, comment, on_schedule, on_paused, list);
 }
 
 void schedules_pause(struct http_request *request)

@@ -171,6 +171,12 @@ def test_refused_requests(start):
     assert daemon.get("/api/schedules/test.A/pause").status == 405
 
 
+def test_pause_has_no_pages(start):
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 1h}}")
+    assert daemon.get("/api/schedules?page=x").status == 400
+    assert daemon.post("/api/schedules/test.A/pause?page=x&per_page=0").json()["state"] == "paused"
+
+
 def test_trigger(start, database):
     daemon = start("tasks: {ECHO: {script: cat > $DIRECTOR_RESULT}}\n"
                    "test.A: {tasks: [ECHO], periodic: {interval: 1h, payload: {z: 1.0}}}")
