@@ -517,6 +517,32 @@ START_TEST(stream_hears_that_the_client_left)
 }
 END_TEST
 
+START_TEST(stream_that_is_ended_short_has_no_last_chunk)
+{
+    send_text(GET("/a") GET("/now"));
+    http_stream_begin(waiting[0], 200, "text/plain", &events, waiting[0]);
+    http_stream_write(waiting[0], "hello", 5);
+    http_stream_abort(waiting[0]);
+    expect(STREAM "5\r\nhello\r\n<end>");
+}
+END_TEST
+
+START_TEST(replies_are_counted_until_they_are_sent)
+{
+    fixture.pool.load->max_replies_bytes = 10;
+    send_text(GET("/a") GET("/b") GET("/c"));
+    ck_assert(http_reply_fits(waiting[0], 1000)); /* one always does */
+    say(waiting[1], "12345678");                  /* not sent before the first */
+    ck_assert(http_reply_fits(waiting[2], 2));
+    ck_assert(!http_reply_fits(waiting[2], 3));
+    http_reply_hold(waiting[0], 5);
+    ck_assert_uint_eq(fixture.pool.load->replies_bytes, 13);
+    say(waiting[0], "a");
+    ck_assert_uint_eq(fixture.pool.load->replies_bytes, 0);
+    say(waiting[2], "c");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("api/http_connection");
@@ -551,6 +577,8 @@ int main(void)
     tcase_add_test(tcase, stream_of_head);
     tcase_add_test(tcase, stream_drains);
     tcase_add_test(tcase, stream_hears_that_the_client_left);
+    tcase_add_test(tcase, stream_that_is_ended_short_has_no_last_chunk);
+    tcase_add_test(tcase, replies_are_counted_until_they_are_sent);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }
