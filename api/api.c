@@ -49,6 +49,15 @@ bool api_ready(struct http_request *request)
     return false;
 }
 
+bool api_takes_work(struct http_request *request)
+{
+    const struct api *api = request->context;
+    if (!api->stopping)
+        return true;
+    reply_unavailable(request, RETRY_AFTER_S, "the daemon is stopping and takes no new work");
+    return false;
+}
+
 bool api_id(struct http_request *request, const char *noun, struct id *id)
 {
     const char *text = request->params[0];

@@ -18,6 +18,7 @@ struct api {
     int workflows_per_page;
     size_t max_target; /* bytes of a request's target */
     int max_waiting_launches;
+    bool stopping; /* reads and cancels only, until what runs has ended */
     uv_loop_t *loop;
     int log_followers;          /* admitted, from the request to the end of the stream */
     const char *database_error; /* why there is no store yet */
@@ -29,6 +30,8 @@ void api_handle(struct http_request *request);
 /* True when the database can be asked, and there is room for a reply; otherwise a 503 with
  * Retry-After was sent. */
 bool api_ready(struct http_request *request);
+/* True unless the daemon stops and takes no new work; then a 503 with Retry-After was sent. */
+bool api_takes_work(struct http_request *request);
 /* The id in the path's `<id>`; false when it is none: then 404 `NOUN … not found` was sent. */
 bool api_id(struct http_request *request, const char *noun, struct id *id);
 /* Replies for a call that failed: 503 while the database is away, too slow or short of something,

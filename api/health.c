@@ -1,4 +1,6 @@
 /* GET /api/health: 200 while the daemon can do its work, else 503; the body says what is wrong. */
+#include <string.h>
+
 #include "api/api.h"
 #include "api/problems_json.h"
 
@@ -35,6 +37,13 @@ static void write_database(struct json_writer *json, const struct api *api, bool
     json_end_object(json);
 }
 
+static const char *status_of(const struct api *api, bool available)
+{
+    if (api->stopping)
+        return "stopping";
+    return available ? "ok" : "unavailable";
+}
+
 void health_get(struct http_request *request)
 {
     const struct api *api = request->context;
@@ -55,7 +64,8 @@ void health_get(struct http_request *request)
         json_key(&json, "scheduler");
         write_scheduler(&json, &stats);
     }
-    json_key_string(&json, "status", up && loaded ? "ok" : "unavailable");
+    const char *status = status_of(api, up && loaded);
+    json_key_string(&json, "status", status);
     json_end_object(&json);
-    reply_json(request, up && loaded ? 200 : 503, &out);
+    reply_json(request, strcmp(status, "ok") == 0 ? 200 : 503, &out);
 }

@@ -26,6 +26,6 @@ void reload_post(struct http_request *request)
 {
     const struct api *api = request->context;
     struct json_span body;
-    if (body_json(request, &body) && api_ready(request))
+    if (api_takes_work(request) && body_json(request, &body) && api_ready(request))
         catalog_load(api->catalog, on_loaded, request);
 }

@@ -278,7 +278,7 @@ void schedules_trigger(struct http_request *request)
     struct schedule_choice choice = choice_of(request);
     struct json_span body;
     int count;
-    if (!body_json(request, &body) || !api_ready(request))
+    if (!api_takes_work(request) || !body_json(request, &body) || !api_ready(request))
         return;
     const struct catalog_entry *entries = catalog_entries(api->catalog, &count);
     for (int i = 0; i < count; i++) {

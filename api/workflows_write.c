@@ -106,7 +106,8 @@ void workflows_launch(struct http_request *request)
 {
     struct launch_body body;
     struct launching *launching = arena_new(&request->arena, 1, sizeof *launching);
-    if (!launch_body_read(request, &body) || !read_key(request, launching) || !api_ready(request))
+    if (!api_takes_work(request) || !launch_body_read(request, &body) ||
+        !read_key(request, launching) || !api_ready(request))
         return;
     launching->project = body.project;
     launching->name = body.name;
@@ -249,6 +250,8 @@ void workflows_relaunch(struct http_request *request)
     const struct api *api = request->context;
     struct id id;
     bool from_failed = false;
+    if (!api_takes_work(request))
+        return;
     if (!read_relaunch_body(request, &from_failed))
         return;
     if (!api_id(request, "Workflow", &id))

@@ -2,8 +2,11 @@
  *
  *     state directory ─> private PostgreSQL ─> database checked and migrated ─> links ─>
  *     definitions ─> node registered, past ended ─> timetable ─> listening ─> ready
- *     … signal … ─> no new work ─> tasks ended ─> all closed ─> private PostgreSQL stopped
+ *     … signal … ─> no new work ─> tasks ended ─> requests ended ─> all closed ─>
+ *     private PostgreSQL stopped
  *
+ * While tasks are waited for, the API goes on with reads and cancels: so one can see what it waits
+ * for, and put an end to it.
  * A database that cannot be reached yet is waited for, listening: requests get 503. One that
  * refuses ends the start.
  */
@@ -72,7 +75,7 @@ struct daemon {
     bool ready;
     bool stopping;
     bool engine_stopped;
-    bool requests_ended;
+    bool closed; /* or about to be */
     enum exit_status status;
 };
 
@@ -499,9 +502,9 @@ static void on_executor_closed(void *context)
 /* What is left are handles, and the loop ends when they are closed. */
 static void close_all(struct daemon *daemon)
 {
-    if (!daemon->engine_stopped || !daemon->requests_ended)
+    if (daemon->closed)
         return;
-    daemon->engine_stopped = false; /* once */
+    daemon->closed = true;
     close_timers(daemon);
     let_signals_go(daemon);
     if (daemon->check != NULL)
@@ -515,17 +518,9 @@ static void close_all(struct daemon *daemon)
         executor_close(daemon->executor, on_executor_closed, daemon);
 }
 
-static void on_engine_stopped(void *context)
-{
-    struct daemon *daemon = context;
-    daemon->engine_stopped = true;
-    close_all(daemon);
-}
-
 static void on_requests_ended(void *context)
 {
     struct daemon *daemon = context;
-    daemon->requests_ended = true;
     uv_timer_stop(&daemon->deadline);
     close_all(daemon);
 }
@@ -533,6 +528,18 @@ static void on_requests_ended(void *context)
 static void on_requests_overdue(uv_timer_t *timer)
 {
     on_requests_ended(timer->data);
+}
+
+static void on_engine_stopped(void *context)
+{
+    struct daemon *daemon = context;
+    daemon->engine_stopped = true;
+    if (daemon->http == NULL) {
+        close_all(daemon);
+        return;
+    }
+    uv_timer_start(&daemon->deadline, on_requests_overdue, REQUESTS_GRACE_MS, 0);
+    http_server_stop(daemon->http, on_requests_ended, daemon);
 }
 
 static void stop(struct daemon *daemon)
@@ -543,6 +550,7 @@ static void stop(struct daemon *daemon)
         return;
     }
     daemon->stopping = true;
+    daemon->api.stopping = true;
     notify_stopping();
     uv_timer_stop(&daemon->retry);
     if (daemon->catalog != NULL)
@@ -551,12 +559,6 @@ static void stop(struct daemon *daemon)
         timetable_stop(daemon->timetable);
     if (daemon->upkeep != NULL)
         upkeep_stop(daemon->upkeep);
-    if (daemon->http != NULL) {
-        uv_timer_start(&daemon->deadline, on_requests_overdue, REQUESTS_GRACE_MS, 0);
-        http_server_stop(daemon->http, on_requests_ended, daemon);
-    } else {
-        daemon->requests_ended = true;
-    }
     if (daemon->engine != NULL)
         engine_stop(daemon->engine, daemon->settings->shutdown_grace_ms, on_engine_stopped, daemon);
     else

@@ -355,6 +355,27 @@ def test_second_signal_hurries(start, tmp_path):
     assert not alive(int(pid))
 
 
+def test_reads_and_cancels_while_it_stops(start, tmp_path):
+    """One can see what it waits for, and put an end to it; new work is refused."""
+    daemon = start("example.ETL: {tasks: []}\n" + DEFINITIONS, shutdown_grace="10m")
+    workflow = daemon.launch("SLEEP", {"file": str(tmp_path / "pids"), "for": 600})
+    eventually(lambda: pids(tmp_path / "pids"), "the task runs")
+    daemon.send_signal(signal.SIGTERM)
+    daemon.await_log("waiting for running tasks")
+    assert daemon.workflow(workflow)["status"] == "progress"
+    assert [found["id"] for found in daemon.get("/api/workflows").json()] == [workflow]
+    health = daemon.get("/api/health")
+    assert (health.status, health.json()["status"]) == (503, "stopping")
+    for path, body in (("/api/workflows", {"project": "test", "name": "N", "payload": {}}),
+                       (f"/api/workflows/{workflow}/relaunch", None), ("/api/reload", None),
+                       ("/api/schedules/test.N/trigger", None)):
+        reply = daemon.post(path, body)
+        assert (reply.status, reply.headers["Retry-After"]) == (503, "5"), path
+        assert reply.json() == {"error": "the daemon is stopping and takes no new work"}
+    assert daemon.cancel(workflow).status == 201
+    assert daemon.wait_exit() == 0
+
+
 def test_nothing_new_starts_while_it_stops(start, tmp_path, database):
     daemon = start(DEFINITIONS, concurrency=1, shutdown_grace="20s")
     daemon.launch("SLEEP", {"file": str(tmp_path / "pids"), "for": 1})
