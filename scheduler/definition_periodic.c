@@ -1,6 +1,7 @@
 /* A workflow's `periodic`: one schedule or a list of them. */
 #include <stdlib.h>
 #include <string.h>
+#include <uthash.h>
 
 #include "scheduler/definition_compile.h"
 #include "scheduler/yaml_json.h"
@@ -9,6 +10,12 @@
 static const char *const periodic_keys[] = {
     "catchup", "catchup_window", "crontab",  "day_match", "end_at",   "interval", "jitter",
     "name",    "payload",        "schedule", "start_at",  "timezone", NULL};
+
+/* A schedule of the workflow, by its identity. */
+struct known {
+    const struct definition_schedule *schedule;
+    UT_hash_handle hh;
+};
 
 /* One entry while it is read. */
 struct entry {
@@ -201,15 +208,42 @@ static void read_schedule(const struct entry *entry)
     read_identity(entry);
 }
 
-static void check_identity(const struct entry *entry)
+static void check_identity(const struct entry *entry, struct known **all, struct arena *scratch)
 {
-    const struct definition_schedule *earlier = entry->draft->definition->schedules;
-    for (; entry->schedule->identity && earlier < entry->schedule; earlier++)
-        if (earlier->identity && strcmp(earlier->identity, entry->schedule->identity) == 0)
-            report_error(entry->report, entry->keys,
-                         "the schedule '%s' stands in line %d already: expected a 'name' that "
-                         "tells them apart",
-                         earlier->identity, earlier->line);
+    const struct definition_schedule *schedule = entry->schedule;
+    struct known *known;
+    if (!schedule->identity)
+        return;
+    HASH_FIND_STR(*all, schedule->identity, known);
+    if (known) {
+        report_error(entry->report, entry->keys,
+                     "the schedule '%s' stands in line %d already: expected a 'name' that tells "
+                     "them apart",
+                     schedule->identity, known->schedule->line);
+        return;
+    }
+    known = arena_new(scratch, 1, sizeof *known);
+    known->schedule = schedule;
+    HASH_ADD_KEYPTR(hh, *all, schedule->identity, strlen(schedule->identity), known);
+}
+
+static void read_schedules(struct draft *draft, struct yaml_node *const *entries, int count)
+{
+    struct report *report = draft->compile->report;
+    struct definition_schedule *schedules = draft->definition->schedules;
+    struct known *all = NULL;
+    struct arena scratch = {0};
+    for (int i = 0; i < count; i++) {
+        struct entry entry = {draft, report, entries[i],
+                              &schedules[draft->definition->schedule_count]};
+        if (!read_mapping(report, entries[i], "'periodic'", KEY_OF_TRIGGER, periodic_keys))
+            continue;
+        draft->definition->schedule_count++;
+        read_schedule(&entry);
+        check_identity(&entry, &all, &scratch);
+    }
+    HASH_CLEAR(hh, all);
+    arena_done(&scratch);
 }
 
 void draft_schedules(struct draft *draft)
@@ -221,18 +255,8 @@ void draft_schedules(struct draft *draft)
     bool is_list = node->kind == YAML_LIST;
     if (is_list && !read_list(report, node, "'periodic'"))
         return;
-    struct yaml_node *const *entries = is_list ? node->items : &node;
     int count = is_list ? node->count : 1;
-    struct definition_schedule *schedules =
-        arena_new(draft->arena, (size_t)count, sizeof *schedules);
-    draft->definition->schedules = schedules;
-    for (int i = 0; i < count; i++) {
-        struct entry entry = {draft, report, entries[i],
-                              &schedules[draft->definition->schedule_count]};
-        if (!read_mapping(report, entries[i], "'periodic'", KEY_OF_TRIGGER, periodic_keys))
-            continue;
-        draft->definition->schedule_count++;
-        read_schedule(&entry);
-        check_identity(&entry);
-    }
+    draft->definition->schedules =
+        arena_new(draft->arena, (size_t)count, sizeof *draft->definition->schedules);
+    read_schedules(draft, is_list ? node->items : &node, count);
 }

@@ -34,6 +34,7 @@ struct items {
     int count;
     int capacity;
     struct name *names;
+    const char **hints; /* the names of all items, once one is looked for; or NULL */
     const char *usual_queue;
     const struct yaml_node *customs; /* queues by task, or NULL */
     struct arena scratch;
@@ -248,12 +249,15 @@ static void read_items(struct items *items, const struct yaml_node *list, int pa
 
 /* --- depends_on ------------------------------------------------------------------------------- */
 
+/* Only when all items have been read: their names are listed once. */
 static const char *hint_item(struct items *items, const char *word)
 {
-    const char **names = arena_new(&items->scratch, (size_t)items->count + 1, sizeof *names);
-    for (int i = 0; i < items->count; i++)
-        names[i] = items->graph[i].name;
-    return report_hint(items->report, word, names, (size_t)items->count);
+    if (!items->hints) {
+        items->hints = arena_new(&items->scratch, (size_t)items->count + 1, sizeof *items->hints);
+        for (int i = 0; i < items->count; i++)
+            items->hints[i] = items->graph[i].name;
+    }
+    return report_hint(items->report, word, items->hints, (size_t)items->count);
 }
 
 static bool stands_in(const struct items *items, int item, int container)

@@ -18,6 +18,8 @@
 #define DEFAULT_DIRECTORY "/usr/share/zoneinfo"
 #define MAX_NAME_SIZE 255
 #define MAX_FILE_SIZE (1 << 20) /* the largest of the tz database has 4 KiB */
+/* A cache looks so often for a near name: the search compares with each of hundreds. */
+#define MAX_HINTS 20
 
 struct zone {
     int references; /* changed atomically: zones cross threads */
@@ -26,8 +28,15 @@ struct zone {
     char name[];
 };
 
+struct name_list {
+    char **names;
+    size_t count;
+};
+
 struct zone_cache {
-    struct zone *zones; /* by name, one reference each */
+    struct zone *zones;     /* by name, one reference each */
+    struct name_list known; /* all that there are, listed for the first hint */
+    int hints;
 };
 
 /* --- references and the cache ---------------------------------------------------------------- */
@@ -48,6 +57,9 @@ void zone_cache_free(struct zone_cache *cache)
         HASH_DEL(cache->zones, zone);
         zone_unref(zone);
     }
+    for (size_t i = 0; i < cache->known.count; i++)
+        free(cache->known.names[i]);
+    free(cache->known.names);
     free(cache);
 }
 
@@ -86,11 +98,6 @@ static bool name_is_safe(const char *name)
            !strstr(name, "/.") && !strstr(name, "//") && name[length - 1] != '/';
 }
 
-struct name_list {
-    char **names;
-    size_t count;
-};
-
 static bool is_directory(int at, const char *name)
 {
     struct stat status;
@@ -124,24 +131,28 @@ static void list_names(struct name_list *list, const char *path, const char *pre
         closedir(stream);
 }
 
-static int unknown_zone(const char *name, struct error *error)
+/* NULL when no name is near, or the bound is reached. */
+static const char *find_near(struct zone_cache *cache, const char *name)
 {
-    struct name_list list = {0};
-    list_names(&list, directory(), "", 3);
-    const char *nearest = text_nearest(name, (const char *const *)list.names, list.count);
-    if (list.count == 0)
-        error_set(error, -EINVAL,
-                  "unknown time zone '%s': there is no tz database in %s (install tzdata)", name,
-                  directory());
-    else if (nearest)
-        error_set(error, -EINVAL, "unknown time zone '%s' (did you mean '%s'?)", name, nearest);
-    else
-        error_set(error, -EINVAL, "unknown time zone '%s': write an IANA name like 'Europe/Paris'",
-                  name);
-    for (size_t i = 0; i < list.count; i++)
-        free(list.names[i]);
-    free(list.names);
-    return -EINVAL;
+    if (cache->hints == MAX_HINTS)
+        return NULL;
+    if (cache->hints++ == 0)
+        list_names(&cache->known, directory(), "", 3);
+    return text_nearest(name, (const char *const *)cache->known.names, cache->known.count);
+}
+
+static int unknown_zone(struct zone_cache *cache, const char *name, struct error *error)
+{
+    const char *nearest = find_near(cache, name);
+    if (cache->known.count == 0)
+        return error_set(error, -EINVAL,
+                         "unknown time zone '%s': there is no tz database in %s (install tzdata)",
+                         name, directory());
+    if (nearest)
+        return error_set(error, -EINVAL, "unknown time zone '%s' (did you mean '%s'?)", name,
+                         nearest);
+    return error_set(error, -EINVAL,
+                     "unknown time zone '%s': write an IANA name like 'Europe/Paris'", name);
 }
 
 /* Reads what is left of the file into the buffer. */
@@ -171,13 +182,13 @@ static int read_file(const char *path, struct buffer *bytes)
     return rc;
 }
 
-static int load(const char *name, struct tzif *tzif, struct error *error)
+static int load(struct zone_cache *cache, const char *name, struct tzif *tzif, struct error *error)
 {
     char *path = mem_format("%s/%s", directory(), name);
     struct buffer bytes = {0};
     int rc = read_file(path, &bytes);
     if (rc == -ENOENT || rc == -ENOTDIR || rc == -EISDIR)
-        rc = unknown_zone(name, error);
+        rc = unknown_zone(cache, name, error);
     else if (rc < 0)
         error_set(error, rc, "time zone '%s': cannot read %s: %s", name, path, strerror(-rc));
     else if ((rc = tzif_parse(bytes.data, bytes.size, tzif, error)) < 0)
@@ -187,10 +198,11 @@ static int load(const char *name, struct tzif *tzif, struct error *error)
     return rc;
 }
 
-static int zone_new(const char *name, struct zone **zone, struct error *error)
+static int zone_new(struct zone_cache *cache, const char *name, struct zone **zone,
+                    struct error *error)
 {
     struct tzif tzif = {0}; /* as it is, UTC */
-    int rc = strcmp(name, "UTC") == 0 ? 0 : load(name, &tzif, error);
+    int rc = strcmp(name, "UTC") == 0 ? 0 : load(cache, name, &tzif, error);
     if (rc < 0)
         return rc;
     size_t size = strlen(name) + 1;
@@ -209,7 +221,7 @@ int zone_open(struct zone_cache *cache, const char *name, struct zone **zone, st
     struct zone *found;
     HASH_FIND_STR(cache->zones, name, found);
     if (!found) {
-        int rc = zone_new(name, &found, error);
+        int rc = zone_new(cache, name, &found, error);
         if (rc < 0)
             return rc;
         HASH_ADD_STR(cache->zones, name, found);

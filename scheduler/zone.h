@@ -22,7 +22,7 @@ void zone_cache_free(struct zone_cache *cache);
 
 /* The zone of this IANA name, from $TZDIR or else /usr/share/zoneinfo; `UTC` needs no file. The
  * caller gets a reference of its own. -EINVAL for a name that is none or that no file has (the
- * nearest one is named), another code where the file cannot be read. */
+ * nearest one is named, for the first of them), another code where the file cannot be read. */
 int zone_open(struct zone_cache *cache, const char *name, struct zone **zone, struct error *error);
 struct zone *zone_ref(struct zone *zone);
 void zone_unref(struct zone *zone);

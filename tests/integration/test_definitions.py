@@ -1,6 +1,7 @@
 """workflows.d: what is wrong is said at once and all of it, and unloads nothing that was good."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -452,6 +453,32 @@ def test_check_of_broken_files(tmp_path):
 def test_check_of_no_directory(tmp_path):
     status, _, errors = check(tmp_path / "nothing")
     assert status == 1 and len(errors) == 1 and "nothing" in errors[0]
+
+
+MANY = range(6000)
+HOSTILE = {
+    "names that are no items": "t.A: {tasks: [%s, {B: {noop: true, depends_on: [%s]}}]}" % (
+        ", ".join(24000 * ["N"]), ", ".join(f"X{n}" for n in range(24000))),
+    "queues of no items": "t.A: {tasks: [%s], queue: {customs: {%s}}}" % (
+        ", ".join(24000 * ["N"]), ", ".join(f"X{n}: q" for n in range(12000))),
+    "wrong time zones": "t.A:\n  tasks: []\n  periodic:\n" + "".join(
+        f"  - {{crontab: 0 3 * * *, timezone: Europe/Pariss{n}}}\n" for n in MANY),
+    "schedules that are the same": "t.A: {tasks: [], periodic: [%s]}" % ", ".join(16000 * ["{interval: 5}"]),
+    "a group after a group": "t.A: {tasks: [%s]}" % ", ".join(
+        2 * ["{G: {type: group, tasks: [%s]}}" % ", ".join(20000 * ["N"])]),
+    "names that nobody knows": "t.A: {tasks: [%s]}" % ", ".join(f"X{n}" for n in range(45000)),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_check_of_hostile_files(tmp_path, name):
+    """Each is below the bounds of a file, and refused in little time and memory."""
+    write(tmp_path, a="tasks: {N: {noop: true}}\n" + HOSTILE[name])
+    checking = subprocess.Popen([harness.DIRECTORD, "--check", tmp_path], stderr=subprocess.DEVNULL,
+                                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (10, 10)))
+    _, status, used = os.wait4(checking.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert used.ru_maxrss < 500 * 1024
 
 
 def test_examples_are_good():

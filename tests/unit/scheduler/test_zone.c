@@ -178,6 +178,21 @@ START_TEST(refusal)
 }
 END_TEST
 
+/* A near name is sought only so often: a hostile file may have thousands that are wrong. */
+START_TEST(hints_are_bounded)
+{
+    struct zone *zone;
+    struct error error;
+    int hints = 0;
+    for (int i = 0; i < 1000; i++) {
+        ck_assert_int_eq(zone_open(zones, "Europe/Pariss", &zone, &error), -EINVAL);
+        hints += strstr(error.text, "'Europe/Paris'?") != NULL;
+    }
+    ck_assert_int_eq(hints, 20);
+    ck_assert_ptr_nonnull(strstr(error.text, "write an IANA name"));
+}
+END_TEST
+
 START_TEST(without_database)
 {
     setenv("TZDIR", "/nonexistent", 1);
@@ -245,6 +260,7 @@ int main(void)
     ADD_ROWS(local_time_reached, reached);
     ADD_ROWS(latest_local_time, latest);
     ADD_ROWS(refusal, refusals);
+    tcase_add_test(tests, hints_are_bounded);
     tcase_add_test(tests, without_database);
     tcase_add_test(tests, update);
     suite_add_tcase(suite, tests);
