@@ -125,8 +125,14 @@ static void heap_remove(struct timetable *timetable, struct timetable_entry *ent
 
 /* --- timer ----------------------------------------------------------------------------------- */
 
-/* Arms for the earliest entry, at most a second from now; while the database is away, for then. */
-static void arm(struct timetable *timetable)
+static void on_clock_set(struct timetable *timetable)
+{
+    log_warning("the clock was set; every schedule is looked at again");
+    store_measure_clock(timetable->store);
+}
+
+/* For the earliest entry, at most a second from now; while the database is away, for then. */
+static int set_timer(const struct timetable *timetable)
 {
     int64_t now_us = clock_wall_us();
     int64_t at_us = now_us + MAX_SLEEP_US;
@@ -138,7 +144,16 @@ static void arm(struct timetable *timetable)
     if (at_us <= now_us)
         at_us = now_us + 1;
     struct itimerspec spec = {.it_value = {at_us / US_PER_SECOND, at_us % US_PER_SECOND * 1000}};
-    timerfd_settime(timetable->timer_fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &spec, NULL);
+    return timerfd_settime(timetable->timer_fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &spec,
+                           NULL);
+}
+
+/* That the clock was set is told once, to who sets the timer or who reads it. The time to wake may
+ * then have been reckoned by the clock before. */
+static void arm(struct timetable *timetable)
+{
+    while (set_timer(timetable) < 0 && errno == ECANCELED)
+        on_clock_set(timetable);
 }
 
 /* Puts the entry where its next instant is; `not_before_us` holds it back. */
@@ -283,10 +298,8 @@ static void on_timer(uv_poll_t *poll, int status, int events)
     uint64_t expirations;
     (void)status;
     (void)events;
-    if (read(timetable->timer_fd, &expirations, sizeof expirations) < 0 && errno == ECANCELED) {
-        log_warning("the clock was set; every schedule is looked at again");
-        store_measure_clock(timetable->store);
-    }
+    if (read(timetable->timer_fd, &expirations, sizeof expirations) < 0 && errno == ECANCELED)
+        on_clock_set(timetable);
     if (store_is_up(timetable->store))
         decide_due(timetable);
     arm(timetable);

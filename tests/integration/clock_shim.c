@@ -1,7 +1,9 @@
 /* Preloaded into a program: its wall clock is wrong by as many microseconds as the file
  * $CLOCK_OFFSET holds (one int64_t), which may change at any time, as when somebody sets the clock.
- * Unlike then, no timer is cancelled. */
+ * A timer that waits is not cancelled, but the next one that is set is told of it. */
+#include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -60,8 +62,17 @@ time_t time(time_t *at)
 
 int timerfd_settime(int fd, int flags, const struct itimerspec *value, struct itimerspec *old)
 {
+    static int64_t known_us = INT64_MIN;
     struct itimerspec real = *value;
+    int64_t now_us = *offset_us;
+    bool was_set = flags & TFD_TIMER_CANCEL_ON_SET && known_us != INT64_MIN && known_us != now_us;
+    if (flags & TFD_TIMER_CANCEL_ON_SET)
+        known_us = now_us;
     if (flags & TFD_TIMER_ABSTIME)
-        shift(&real.it_value, -*offset_us);
-    return (int)syscall(SYS_timerfd_settime, fd, flags, &real, old);
+        shift(&real.it_value, -now_us);
+    int rc = (int)syscall(SYS_timerfd_settime, fd, flags, &real, old);
+    if (rc < 0 || !was_set)
+        return rc;
+    errno = ECANCELED; /* it is set all the same */
+    return -1;
 }

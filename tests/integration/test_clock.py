@@ -123,3 +123,14 @@ def test_clock_of_the_daemon(clock, make, database):
     assert 0 <= late[0][0] and late[-1][0] < 15  # a heartbeat later the clocks are compared
     assert database.sql("SELECT DISTINCT outcome FROM fires WHERE scheduled > now()") == []
     assert database.sql("SELECT id FROM workflows WHERE created > now() + interval '1 minute'") == []
+
+
+def test_clock_is_compared_at_once(clock, make, database):
+    """Also when it is set just before the timer is."""
+    daemon = make(DEFINITIONS, heartbeat="1m", lease="3m")
+    daemon.variables.update(clock.environment)
+    daemon.start()
+    await_runs(database)
+    clock.set(hours=-1)
+    daemon.await_log("the clock was set")
+    await_runs(database)
