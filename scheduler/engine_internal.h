@@ -17,6 +17,9 @@ struct run {
     struct attempt *attempt; /* NULL before its start and after its end */
     struct run_log *log;     /* NULL until it has printed something, and after its end */
     struct arena arena;      /* what it was started with; emptied at its end */
+    const char *project;     /* what the log calls it, in the arena; NULL for a noop */
+    const char *name;
+    const char *key;
     struct attempt_spec spec;
     struct json_span input;
     struct action_retry retry;

@@ -249,6 +249,25 @@ static void finish_run(struct run *run)
     engine_check_stopped(engine);
 }
 
+static struct log_field log_known(const char *key, int number, int unknown)
+{
+    return number == unknown ? log_text(key, NULL) : log_int(key, number);
+}
+
+/* `text`, the exception's, is cut where it is long. */
+static void log_failure(const struct run *run, const char *reason, int exit_status, int signal,
+                        const char *text)
+{
+    struct id task = id_task(&run->held.workflow, run->held.position);
+    struct error error;
+    error_set(&error, 0, "%s", text);
+    log_info("task did not succeed", log_id("workflow", &run->held.workflow),
+             log_text("project", run->project), log_text("name", run->name), log_id("task", &task),
+             log_text("key", run->key), log_int("attempt", run->held.attempt),
+             log_known("exit_status", exit_status, -1), log_known("signal", signal, 0),
+             log_text("reason", reason), log_error_text(&error));
+}
+
 /* Could not be started at all: what the person must know is the exception. */
 static void fail_run(struct run *run, const char *reason, const struct error *error)
 {
@@ -265,6 +284,7 @@ static void fail_run(struct run *run, const char *reason, const struct error *er
     run->finish.result = (struct json_span){run->result, size};
     run->finish.reason = reason;
     run->finish.exit_status = -1;
+    log_failure(run, reason, -1, 0, error->text);
     finish_run(run);
 }
 
@@ -296,6 +316,17 @@ static const char *end_reason(const struct attempt_end *end)
     }
 }
 
+static void log_unsuccessful(const struct run *run, const struct attempt_end *end)
+{
+    struct json_span result = {end->result, end->result_size};
+    struct json_span exception = {0};
+    if (result.text != NULL)
+        exception = json_member(result, "exception", strlen("exception"));
+    char *text = exception.text == NULL ? NULL : json_unescape(exception, NULL);
+    log_failure(run, end_reason(end), end->exit_status, end->signal, text == NULL ? "" : text);
+    free(text);
+}
+
 static void log_end(const struct run *run, const struct attempt_end *end)
 {
     struct id task = id_task(&run->held.workflow, run->held.position);
@@ -305,9 +336,7 @@ static void log_end(const struct run *run, const struct attempt_end *end)
     if (end->outcome == ATTEMPT_SUCCESS)
         log_debug("task succeeded", log_id("task", &task), log_int("attempt", run->held.attempt));
     else
-        log_info("task did not succeed", log_id("task", &task),
-                 log_int("attempt", run->held.attempt), log_int("exit_status", end->exit_status),
-                 log_int("signal", end->signal), log_text("reason", end_reason(end)));
+        log_unsuccessful(run, end);
 }
 
 static void on_room(uv_timer_t *timer)
@@ -407,11 +436,15 @@ void run_begin(struct engine *engine, const struct answer *claimed)
     if (claimed->action.text == NULL) {
         run->spec.kind = EXECUTOR_NOOP;
         start_run(run);
-    } else if (prepare(run, claimed, &error) < 0) {
-        fail_run(run, "spawn_failed", &error);
-    } else {
-        start_run(run);
+        return;
     }
+    run->project = arena_text(&run->arena, claimed->project);
+    run->name = arena_text(&run->arena, claimed->name);
+    run->key = arena_text(&run->arena, claimed->key);
+    if (prepare(run, claimed, &error) < 0)
+        fail_run(run, "spawn_failed", &error);
+    else
+        start_run(run);
 }
 
 void run_stop(struct run *run, enum stop_reason why)

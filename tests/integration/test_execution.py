@@ -294,6 +294,26 @@ def test_missing_value_fails_the_task_and_names_it(start, where):
     assert ("payload.no.such" if "payload" in where else "results.NOPE") in task["result"]["exception"]
 
 
+def failure_lines(daemon):
+    return [line for line in daemon.log().splitlines() if "task did not succeed" in line]
+
+
+def test_log_says_why_a_task_failed(start):
+    daemon = start("""
+        test.A: {tasks: [{X: {command: [/nonexistent/program]}}]}
+        test.B: {tasks: [{Y: {script: exit 3}}]}
+        test.C: {tasks: [{Z: {command: [echo, "{{ payload.no }}"]}}]}""")
+    for name in "ABC":
+        workflow = daemon.run(name, status="error")["id"]
+        line = failure_lines(daemon)[-1]
+        assert f"workflow={workflow} project=test name={name} " in line and " attempt=1 " in line
+    unknown, exited, missing = failure_lines(daemon)
+    assert " key=X " in unknown and " reason=spawn_failed error=" in unknown and "/nonexistent/program" in unknown
+    assert "exit_status" not in unknown and "signal" not in unknown
+    assert " key=Y " in exited and ' exit_status=3 error="exit status 3"' in exited and "signal" not in exited
+    assert " key=Z " in missing and "payload.no" in missing
+
+
 # --- results -----------------------------------------------------------------------------------
 
 BIG = 1024 * 1024
