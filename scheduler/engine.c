@@ -117,12 +117,16 @@ static void on_skipped(struct engine *engine)
         uv_timer_start(&engine->again, on_again, AGAIN_MS, 0);
 }
 
-static void on_hint(void *context)
+/* The heartbeat tells what is to be stopped. */
+static void on_hint(void *context, unsigned hints)
 {
     struct engine *engine = context;
-    node_beat(engine);
-    engine->ready = true;
-    engine_claim(engine);
+    if (hints & HINT_STOP)
+        node_beat_soon(engine);
+    if (hints & HINT_READY) {
+        engine->ready = true;
+        engine_claim(engine);
+    }
 }
 
 /* After an outage nothing waits for a timer. */
@@ -165,11 +169,13 @@ static void on_hint_due(uv_timer_t *timer)
 {
     struct engine *engine = timer->data;
     engine->hinted_us = clock_mono_us();
-    store_hint(engine->options.store);
+    store_hint(engine->options.store, engine->hints);
+    engine->hints = 0;
 }
 
-static void hint_others(struct engine *engine)
+static void hint_others(struct engine *engine, enum store_hints why)
 {
+    engine->hints |= why;
     int64_t wait_us = engine->hinted_us + HINT_US - clock_mono_us();
     if (uv_is_active((uv_handle_t *)&engine->hint))
         return;
@@ -213,7 +219,7 @@ static void on_stop(struct engine *engine, const struct answer *answer)
     else if (id_compare(&answer->node, &engine->options.node.id) == 0)
         stop_early(engine, answer);
     else
-        hint_others(engine);
+        hint_others(engine, HINT_STOP);
 }
 
 static void on_claimed_task(struct engine *engine, const struct answer *answer)
@@ -245,7 +251,7 @@ static void on_left(struct engine *engine)
     bool any_queue = strcmp(engine->options.node.queues[0], "*") == 0;
     engine->ready = true;
     if (!any_queue || free_slots(engine) == 0 || !engine_accepts(engine))
-        hint_others(engine);
+        hint_others(engine, HINT_READY);
     engine_claim_soon(engine);
 }
 
@@ -324,9 +330,9 @@ struct engine *engine_new(const struct engine_options *options)
     struct engine *engine = mem_new(1, sizeof *engine);
     engine->options = *options;
     pace_init(&engine->claim_pace, CALL_TASKS);
-    uv_timer_t *const timers[] = {&engine->poll,    &engine->again, &engine->settled,
-                                  &engine->later,   &engine->hint,  &engine->heartbeat,
-                                  &engine->deadline};
+    uv_timer_t *const timers[] = {&engine->poll,  &engine->again,   &engine->settled,
+                                  &engine->later, &engine->hint,    &engine->heartbeat,
+                                  &engine->beat,  &engine->deadline};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
         uv_timer_init(options->loop, timers[i]);
         timers[i]->data = engine;
@@ -379,6 +385,7 @@ static void report_stopped(struct engine *engine)
     engine->on_stopped = NULL;
     uv_timer_stop(&engine->deadline);
     uv_timer_stop(&engine->heartbeat);
+    uv_timer_stop(&engine->beat);
     log_writer_stop(engine->logs);
     on_stopped(engine->stopped_context);
 }
@@ -481,9 +488,9 @@ void engine_close(struct engine *engine, void (*on_closed)(void *context), void 
     engine->on_closed = on_closed;
     engine->closed_context = context;
     log_writer_close(engine->logs);
-    uv_timer_t *const timers[] = {&engine->poll,    &engine->again, &engine->settled,
-                                  &engine->later,   &engine->hint,  &engine->heartbeat,
-                                  &engine->deadline};
+    uv_timer_t *const timers[] = {&engine->poll,  &engine->again,   &engine->settled,
+                                  &engine->later, &engine->hint,    &engine->heartbeat,
+                                  &engine->beat,  &engine->deadline};
     engine->handles_left = sizeof timers / sizeof *timers;
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
         uv_close((uv_handle_t *)timers[i], on_handle_closed);

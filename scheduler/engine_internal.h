@@ -50,12 +50,17 @@ struct engine {
     uv_timer_t later;   /* the next attempt of a task that is to be tried again */
     uv_timer_t hint;    /* to other daemons, when the last one was too short ago */
     uv_timer_t heartbeat;
+    uv_timer_t beat;     /* one between, asked for by another daemon's hint */
+    int64_t beaten_us;   /* monotonic: when the last heartbeat was sent */
+    bool beating;        /* a heartbeat is under way */
+    bool beat_again;     /* and another one was asked for meanwhile */
     uv_timer_t deadline; /* of stopping */
     int64_t renewed_us;  /* boot-time clock: when the last answered heartbeat was sent */
     bool clock_warned;
     int differing_heard; /* by the heartbeat that is answered just now */
     bool differing_warned;
     int64_t hinted_us; /* monotonic */
+    unsigned hints;    /* to be sent: enum store_hints */
     char digest[80];
     struct store_held *early; /* attempts to stop whose claim has not been heard of yet */
     int early_count;
@@ -91,7 +96,10 @@ void run_stop_waiting(struct engine *engine, enum stop_reason why);
 void node_start(struct engine *engine);
 /* The node was declared dead: everything stops, then it registers as a new one. */
 void node_is_dead(struct engine *engine);
+/* Sends a heartbeat; while one is under way, right after it. */
 void node_beat(struct engine *engine);
+/* The same for a hint: a tenth of a second after the one before, however many hints there are. */
+void node_beat_soon(struct engine *engine);
 /* Ends what dead nodes hold. */
 void node_reap(struct engine *engine);
 /* The lease has not run out, by a clock that counts suspend. */

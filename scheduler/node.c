@@ -11,6 +11,8 @@
 #define LEASE_PERCENT 80
 /* Offsets of the clocks that are worth a warning. */
 #define CLOCK_APART_US INT64_C(1000000)
+/* Between heartbeats that hints ask for. */
+#define BEAT_US 100000
 /* Longer than any node has been dead: only what the state directory's lock proves dead is reaped.
  */
 #define NOBODY_MS (INT64_C(100) * 365 * 86400 * 1000)
@@ -23,9 +25,14 @@ bool node_lease_holds(const struct engine *engine)
 
 /* --- beginning ------------------------------------------------------------------------------- */
 
+static void look_around(struct engine *engine);
+
 static void on_heartbeat(uv_timer_t *timer)
 {
-    node_beat(timer->data);
+    struct engine *engine = timer->data;
+    store_retry_finishes(engine->options.store);
+    node_beat(engine);
+    look_around(engine);
 }
 
 static void on_past_reaped(void *context, const struct pg_failure *failure)
@@ -105,6 +112,7 @@ static void on_beat(void *context, const struct pg_failure *failure)
 {
     struct beat *beat = context;
     struct engine *engine = beat->engine;
+    engine->beating = false;
     if (failure == NULL) {
         bool lapsed = !node_lease_holds(engine);
         engine->renewed_us = beat->sent_us;
@@ -117,6 +125,8 @@ static void on_beat(void *context, const struct pg_failure *failure)
         }
     }
     free(beat);
+    if (engine->beat_again)
+        node_beat_soon(engine);
 }
 
 /* The database's clock decides what is due, so a wrong one of ours does no harm; but somebody
@@ -145,14 +155,33 @@ void node_reap(struct engine *engine)
     store_reap(engine->options.store, lease_ms, NULL, NULL);
 }
 
+static bool is_alive(const struct engine *engine)
+{
+    return engine->started && !engine->rebirth && !engine->signed_off;
+}
+
+/* What is done beside a heartbeat, and need not be done for a hint. */
+static void look_around(struct engine *engine)
+{
+    if (!is_alive(engine))
+        return;
+    store_measure_clock(engine->options.store);
+    watch_clock(engine);
+    if (may_reap(engine))
+        node_reap(engine);
+}
+
 void node_beat(struct engine *engine)
 {
     if (engine->rebirth && engine->running == 0) {
         register_node(engine);
         return;
     }
-    if (!engine->started || engine->rebirth || engine->signed_off)
+    engine->beat_again = engine->beating;
+    if (!is_alive(engine) || engine->beating)
         return;
+    engine->beating = true;
+    engine->beaten_us = clock_mono_us();
     struct store_held *held = mem_new((size_t)engine->running + 1, sizeof *held);
     int count = 0;
     for (struct run *run = engine->runs; run != NULL; run = run->hh.next)
@@ -162,10 +191,19 @@ void node_beat(struct engine *engine)
     store_heartbeat(engine->options.store, engine->draining ? "draining" : "active", engine->digest,
                     held, count, on_beat, beat);
     free(held);
-    store_measure_clock(engine->options.store);
-    watch_clock(engine);
-    if (may_reap(engine))
-        node_reap(engine);
+}
+
+static void on_beat_due(uv_timer_t *timer)
+{
+    node_beat(timer->data);
+}
+
+void node_beat_soon(struct engine *engine)
+{
+    int64_t wait_us = engine->beaten_us + BEAT_US - clock_mono_us();
+    if (!uv_is_active((uv_handle_t *)&engine->beat))
+        uv_timer_start(&engine->beat, on_beat_due, wait_us > 0 ? (uint64_t)wait_us / 1000 + 1 : 0,
+                       0);
 }
 
 void node_is_dead(struct engine *engine)

@@ -115,7 +115,7 @@ static void failed(void *context, struct batch_item *item, const struct pg_failu
     }
 }
 
-void store_finishes_again(struct store *store)
+void store_retry_finishes(struct store *store)
 {
     struct batch_item *item = store->stuck;
     store->stuck = NULL;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buffer.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -30,14 +31,24 @@ static void on_state(void *context, struct pg_link *link, bool up, const char *r
         store->events.on_up(store->events.context);
 }
 
+/* What a hint is sent as: the node's id, a blank, and the reasons' words. */
+static const struct {
+    enum store_hints hint;
+    const char *word;
+} hint_words[] = {{HINT_READY, " ready"}, {HINT_STOP, " stop"}};
+enum { HINT_WORDS = sizeof hint_words / sizeof *hint_words };
+
 static void on_notify(void *context, const char *channel, const char *payload)
 {
     struct store *store = context;
     (void)channel;
     char own[ID_TEXT_SIZE];
+    unsigned hints = 0;
     id_format(&store->node, own);
-    if (store->events.on_hint != NULL && strcmp(payload, own) != 0)
-        store->events.on_hint(store->events.context);
+    for (int i = 0; i < HINT_WORDS; i++)
+        hints |= strstr(payload, hint_words[i].word) != NULL ? hint_words[i].hint : 0;
+    if (store->events.on_hint != NULL && strncmp(payload, own, strlen(own)) != 0)
+        store->events.on_hint(store->events.context, hints);
 }
 
 static void on_overdue(void *context, const char *statement)
@@ -379,13 +390,20 @@ void store_relaunch_failed(struct store *store, const struct id *id, const struc
                  &(struct done_call){.on_done = on_done, .context = context, .each = each});
 }
 
-void store_hint(struct store *store)
+void store_hint(struct store *store, unsigned hints)
 {
     struct pg_params params = {0};
+    struct buffer payload = {0};
     char own[ID_TEXT_SIZE];
     id_format(&store->node, own);
-    pg_params_text(&params, own);
+    buffer_add_text(&payload, own);
+    for (int i = 0; i < HINT_WORDS; i++) {
+        if (hints & hint_words[i].hint)
+            buffer_add_text(&payload, hint_words[i].word);
+    }
+    pg_params_text(&params, buffer_text(&payload));
     store_call(store, store->listen, STATEMENT_HINT, 0, &params, NULL, NULL);
+    buffer_done(&payload);
 }
 
 /* --- nodes ----------------------------------------------------------------------------------- */
@@ -431,7 +449,6 @@ void store_heartbeat(struct store *store, const char *state, const char *digest,
                      const struct store_held *held, int count, store_done_cb on_done, void *context)
 {
     struct pg_params params = {0};
-    store_finishes_again(store);
     pg_params_id(&params, &store->node);
     pg_params_text(&params, state);
     pg_params_text(&params, digest);

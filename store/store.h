@@ -33,6 +33,12 @@ struct store_options {
     void *ensure_context;
 };
 
+/* Why a daemon hints to the others. */
+enum store_hints {
+    HINT_READY = 1, /* tasks may be claimed */
+    HINT_STOP = 2,  /* attempts that others hold must be stopped */
+};
+
 /* Who acts on what the calls bring; set once by the engine before its first call. */
 struct store_events {
     /* Slots that a call about to be sent may fill with claimed tasks: at most `want`, 0 for none.
@@ -42,8 +48,8 @@ struct store_events {
      * right after. */
     void (*release)(void *context, int count);
     void (*on_answer)(void *context, const struct answer *answer);
-    /* Another daemon hints that there is something to claim or to stop. */
-    void (*on_hint)(void *context);
+    /* Another daemon hints, for reasons of enum store_hints. */
+    void (*on_hint)(void *context, unsigned hints);
     /* The engine's connection works, for the first time or again. */
     void (*on_up)(void *context);
     void *context;
@@ -121,6 +127,9 @@ struct store_finish {
 /* Waits as long as it takes. While the database does not take it, it is in the spool, too; what is
  * there when the store is closed is for the next daemon. */
 void store_finish(struct store *store, struct store_finish *finish);
+/* Sends those again that took the database too long, or that it refused for a reason which may
+ * pass. */
+void store_retry_finishes(struct store *store);
 /* Commits what an earlier daemon left in the spool; before store_register_node. */
 void store_replay(struct store *store, void (*on_replayed)(void *context), void *context);
 
@@ -175,8 +184,10 @@ void store_expire(struct store *store, store_done_cb on_done, void *context);
 void store_relaunch_failed(struct store *store, const struct id *id, const struct id *original,
                            int64_t created_us, answer_cb each, store_done_cb on_done,
                            void *context);
-/* Hints to other daemons; not sent more often than the caller asks. */
-void store_hint(struct store *store);
+/* Hints to other daemons, for reasons of enum store_hints; not sent more often than the caller
+ * asks.
+ */
+void store_hint(struct store *store, unsigned hints);
 
 /* --- nodes ----------------------------------------------------------------------------------- */
 

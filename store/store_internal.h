@@ -54,8 +54,6 @@ void store_launches_stop(struct store *store);
 void store_finishes_stop(struct store *store);
 void store_fires_stop(struct store *store);
 
-/* Sends again what store->stuck holds. */
-void store_finishes_again(struct store *store);
 /* Sends an end that the spool has already. */
 void store_finish_again(struct store *store, struct store_finish *finish);
 

@@ -416,6 +416,25 @@ def test_whose_past_is_ended(make, database, directory, boot, age, state):
     assert database.value("SELECT state FROM nodes WHERE id = %s", node) == state
 
 
+# --- hints --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason, most", [("ready", 0), ("stop", 12)])
+def test_hints_without_end_cost_little(make, database, reason, most):
+    make("", heartbeat="1h", lease="1d").start()
+    database.sql("CREATE TABLE beats (at timestamptz)")
+    database.sql("""CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+                    $$ BEGIN INSERT INTO beats VALUES (now()); RETURN NEW; END $$""")
+    database.sql("CREATE TRIGGER note BEFORE UPDATE ON nodes FOR EACH ROW EXECUTE FUNCTION note()")
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        database.sql(f"SELECT pg_notify('directord', '{uuid.uuid4()} {reason}')")
+    if most:
+        eventually(lambda: database.value("SELECT count(*) FROM beats"), "a heartbeat")
+    time.sleep(0.3)
+    assert database.value("SELECT count(*) FROM beats") <= most
+
+
 # --- bad luck with single rows -----------------------------------------------------------------
 
 
