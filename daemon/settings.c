@@ -142,7 +142,7 @@ static const struct setting table[] = {
     {"DIRECTOR_QUERY_TIMEOUT", DURATION(query_timeout_ms, 100, HOUR), "15s", AT_START,
      "How long the database may say nothing to a query. Then the connection is replaced; what "
      "writes is sent once more. A query is cancelled after 70 % of it, and what was too much at "
-     "once is tried in smaller parts."},
+     "once is tried in smaller parts. Shorter than DIRECTOR_LEASE."},
     {"DIRECTOR_MAX_SPOOL", BYTES(max_spool, 0, 64 * GIB), "256MiB", AT_START,
      "The largest file of results that wait in the state directory while the database does not "
      "take them. More stay in memory only, and are lost with the daemon."},
@@ -407,11 +407,19 @@ static int check_addresses(const struct settings *settings, struct error *error)
     return 0;
 }
 
+/* How the times of the database depend on each other, from the shortest to the longest: a statement
+ * is cancelled after 70 % of the query timeout; a connection that says nothing is replaced after
+ * all of it; what writes is given up after twice as much. A daemon whose connection falls silent
+ * must have noticed, and have said on another one that it lives, before its lease is over; it stops
+ * claiming at 80 % of that. */
 static int check_together(const struct settings *settings, struct error *error)
 {
     if (settings->lease_ms < 3 * settings->heartbeat_ms)
         return error_set(error, -EINVAL,
                          "DIRECTOR_LEASE must be at least three times DIRECTOR_HEARTBEAT");
+    if (settings->query_timeout_ms >= settings->lease_ms)
+        return error_set(error, -EINVAL,
+                         "DIRECTOR_QUERY_TIMEOUT must be shorter than DIRECTOR_LEASE");
     if (settings->max_bodies < settings->max_body)
         return error_set(error, -EINVAL, "DIRECTOR_MAX_BODIES must be at least DIRECTOR_MAX_BODY");
     if (settings->max_head < settings->max_target)

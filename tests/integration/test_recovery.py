@@ -22,6 +22,7 @@ test.DIAMOND: {tasks: [RUN, {G: {type: group, tasks: [{B: {task: RUN}}, {C: {tas
 test.SLOW: {tasks: [{A: {task: RUN, env: {FOR: "1"}}}, {B: {task: RUN}}]}
 test.LONG: {tasks: [LONG, {B: {task: RUN}}]}
 """
+SHORT_LEASE = {"heartbeat": "200ms", "lease": "2s", "query_timeout": "1900ms"}
 
 
 @pytest.fixture
@@ -271,25 +272,25 @@ def test_directories_of_another_name_are_alike(rig, database):
 
 def test_other_daemon_takes_over(rig, database, file):
     """A node that is killed is declared dead after its lease; what it held is lost, the rest goes on elsewhere."""
-    first = rig(heartbeat="200ms", lease="1s", concurrency=1).start()
+    first = rig(**SHORT_LEASE, concurrency=1).start()
     lost = first.launch("LONG")
     eventually(lambda: read_pids(file), "the task runs")
     waiting = first.launch("CHAIN")
     first.kill()
-    second = rig(heartbeat="200ms", lease="1s").start()
+    second = rig(**SHORT_LEASE).start()
     second.wait(waiting)
     assert second.wait(lost, "error")["reason"] == "node_lost"
 
 
 def test_frozen_daemon_is_fenced(rig, database, file):
     """While it sleeps it is declared dead; awake again it stops what it ran, and begins a new life."""
-    frozen = rig(heartbeat="200ms", lease="1s").start()
+    frozen = rig(**SHORT_LEASE).start()
     frozen.expect_errors("has declared this node dead")
     node = frozen.node
     workflow = frozen.launch("LONG")
     pids = eventually(lambda: read_pids(file), "the task runs")
     frozen.send_signal(signal.SIGSTOP)
-    other = rig(heartbeat="200ms", lease="1s").start()
+    other = rig(**SHORT_LEASE).start()
     try:
         assert other.wait(workflow, "error")["reason"] == "node_lost"
     finally:
@@ -303,7 +304,7 @@ def test_frozen_daemon_is_fenced(rig, database, file):
 
 def test_slow_daemon_is_not_declared_dead(rig, database):
     """A pause that is shorter than the lease is nobody's business."""
-    slow, other = rig(heartbeat="200ms", lease="5s").start(), rig(heartbeat="200ms", lease="5s").start()
+    slow, other = (rig(heartbeat="200ms", lease="5s", query_timeout="4s").start() for _ in range(2))
     workflow = slow.launch("SLOW")
     slow.send_signal(signal.SIGSTOP)
     time.sleep(1)
@@ -314,7 +315,7 @@ def test_slow_daemon_is_not_declared_dead(rig, database):
 
 def test_late_claim_of_a_former_life_starts_nothing(rig, database, file):
     """The node was declared dead while its claim was under way, and lives again when the answer comes."""
-    daemon = rig(heartbeat="200ms", lease="2s").start()
+    daemon = rig(heartbeat="200ms", lease="8s", query_timeout="7s").start()
     daemon.expect_errors("has declared this node dead")
     node = daemon.node
     slow_down(database, "slow_claim", 4, "tasks", "INSERT", "NEW.status = 'progress'")

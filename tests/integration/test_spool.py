@@ -191,7 +191,7 @@ def test_damaged_spool(rig, away, gate, make):
 
 def test_results_arrive_by_themselves(rig, away, gate):
     """Within five seconds, also where the lease has run out meanwhile; launches are refused as long."""
-    daemon = rig(heartbeat="2s", lease="6s").start()
+    daemon = rig(heartbeat="2s", lease="6s", query_timeout="5s").start()
     workflows = end_without_database(daemon, away, gate)
     begin = time.monotonic()
     while time.monotonic() < begin + 6:

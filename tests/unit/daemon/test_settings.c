@@ -158,6 +158,8 @@ START_TEST(what_is_wrong_is_said)
         {"DIRECTOR_SOCKET_MODE=0690",
          "environment: DIRECTOR_SOCKET_MODE: expected 0000 to 0777, not '0690'"},
         {"DIRECTOR_LEASE=10s", "DIRECTOR_LEASE must be at least three times DIRECTOR_HEARTBEAT"},
+        {"DIRECTOR_QUERY_TIMEOUT=30s",
+         "DIRECTOR_QUERY_TIMEOUT must be shorter than DIRECTOR_LEASE"},
         {"DIRECTOR_TASK_ENV_=x", "environment: DIRECTOR_TASK_ENV_: expected the name of a variable "
                                  "after DIRECTOR_TASK_ENV_"},
     };
