@@ -35,8 +35,8 @@ static void divide_control_group(struct machine *machine)
     struct error error;
     char *delegated;
     if (machine->launcher == NULL) {
-        log_warning("the launcher directord-exec is not installed: no control groups, and tasks "
-                    "with a user or group fail");
+        log_warning("the launcher directord-exec is not installed: no control groups, and most "
+                    "tasks fail");
         return;
     }
     if (cgroup_find_delegated("/proc/self", &delegated, &error) < 0) {

@@ -36,7 +36,7 @@ struct executor_options {
     int64_t kill_wait_ms; /* from SIGKILL to giving up on what does not die; 0: 5,000 */
     /* These two outlive the executor. */
     const struct cgroup_tree *cgroups; /* where attempts get control groups; NULL: they have none */
-    const char *launcher; /* the file of directord-exec, needed for identities and groups */
+    const char *launcher; /* the file of directord-exec, see executor/launch.h; NULL: not there */
 };
 
 /* `options` may be NULL. */

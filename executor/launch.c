@@ -27,7 +27,7 @@ static char **wrap_arguments(const struct launch *launch, struct arena *arena,
     argv[LAUNCH_CGROUP] = text_or_empty(arena, launch->cgroup);
     argv[LAUNCH_USER] = text_or_empty(arena, launch->user);
     argv[LAUNCH_GROUP] = text_or_empty(arena, launch->group);
-    argv[LAUNCH_CWD] = arena_text(arena, request->cwd);
+    argv[LAUNCH_CWD] = arena_text(arena, launch->cwd);
     memcpy(argv + LAUNCH_PROGRAM, request->argv, n * sizeof *argv);
     return argv;
 }
@@ -47,7 +47,7 @@ void launch_wrap(const struct launch *launch, struct arena *arena, struct spawn_
 {
     request->argv = wrap_arguments(launch, arena, request);
     request->envp = wrap_environment(arena, request->envp);
-    request->cwd = "/";
+    request->file = launch->launcher;
     request->report_pipe = true;
 }
 

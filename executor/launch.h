@@ -1,8 +1,10 @@
 /* What directord and its launcher, directord-exec, say to each other.
  *
  * The launcher does what posix_spawn cannot: it enters the attempt's control group, takes on the
- * identity of a user, and becomes the task's program. It is started only where one of these is
- * wanted. Its command line is
+ * identity of a user, and becomes the task's program. It also does what may take for ever: it
+ * enters the task's directory, seeks the program and runs it, which an unreachable file system does
+ * not let anyone do, so that a task hangs and not the daemon. It is left out where none of this can
+ * be (see program_find_near). Its command line is
  *
  *     directord-exec VERSION GROUP USER GROUP CWD PROGRAM ARGUMENT…
  *
@@ -36,6 +38,7 @@ struct launch {
     const char *cgroup;   /* the directory of a group, or NULL */
     const char *user;     /* a name or a number, or NULL: the daemon's */
     const char *group;    /* likewise; NULL: the user's */
+    const char *cwd;      /* of the program */
 };
 
 /* Makes a request for the program into one for the launcher that will run it; memory comes from

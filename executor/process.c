@@ -30,6 +30,7 @@
 #include "base/size.h"
 #include "executor/attempt.h"
 #include "executor/launch.h"
+#include "executor/program.h"
 #include "executor/result.h"
 #include "executor/spawn.h"
 
@@ -349,25 +350,35 @@ static int make_cgroup(struct process *process, struct error *error)
     return code;
 }
 
-static int spawn(struct process *process, struct spawned *spawned, struct error *error)
+static int spawn_by_launcher(struct process *process, struct spawn_request *request,
+                             struct spawned *spawned, struct error *error)
 {
     struct launch launch = {.launcher = process->attempt.executor->options.launcher,
+                            .cgroup = process->cgroup,
                             .user = process->user,
-                            .group = process->group};
-    struct spawn_request request = {.argv = process->argv,
-                                    .envp = process->envp,
-                                    .cwd = process->cwd,
-                                    .result_pipe = process->source == RESULT_FD};
+                            .group = process->group,
+                            .cwd = process->cwd};
+    if (!launch.launcher)
+        return error_set(error, -ENOENT, "the launcher directord-exec is not installed");
+    launch_wrap(&launch, &process->arena, request);
+    return spawn_process(request, spawned, error);
+}
+
+static int spawn(struct process *process, struct spawned *spawned, struct error *error)
+{
+    struct spawn_request request = {
+        .argv = process->argv, .envp = process->envp, .result_pipe = process->source == RESULT_FD};
     int code = make_cgroup(process, error);
     if (code < 0)
         return code;
-    launch.cgroup = process->cgroup;
-    if (launch.cgroup || launch.user || launch.group) {
-        if (!launch.launcher)
-            return error_set(error, -ENOENT, "the launcher directord-exec is not installed");
-        launch_wrap(&launch, &process->arena, &request);
-    }
-    return spawn_process(&request, spawned, error);
+    bool is_plain =
+        !process->cgroup && !process->user && !process->group && strcmp(process->cwd, "/") == 0;
+    char *near = is_plain ? program_find_near(process->argv[0], process->envp) : NULL;
+    request.file = near;
+    code = near ? spawn_process(&request, spawned, error)
+                : spawn_by_launcher(process, &request, spawned, error);
+    free(near);
+    return code;
 }
 
 static void process_start(struct attempt *attempt)

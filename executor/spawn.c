@@ -84,7 +84,7 @@ static void set_actions(posix_spawn_file_actions_t *actions, const struct spawn_
         must(posix_spawn_file_actions_addopen(actions, SPAWN_RESULT, "/dev/null", O_WRONLY, 0));
     must(posix_spawn_file_actions_addclosefrom_np(actions,
                                                   request->report_pipe ? SPAWN_FDS : SPAWN_REPORT));
-    must(posix_spawn_file_actions_addchdir_np(actions, request->cwd));
+    must(posix_spawn_file_actions_addchdir_np(actions, "/"));
 }
 
 static void set_attributes(posix_spawnattr_t *attributes)
@@ -99,14 +99,13 @@ static void set_attributes(posix_spawnattr_t *attributes)
     must(posix_spawnattr_setsigdefault(attributes, &all));
 }
 
-static int run(const struct spawn_request *request, const struct pipes *pipes, const char *file,
-               pid_t *pid)
+static int run(const struct spawn_request *request, const struct pipes *pipes, pid_t *pid)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     set_actions(&actions, request, pipes);
     set_attributes(&attributes);
-    int r = posix_spawn(pid, file, &actions, &attributes, request->argv, request->envp);
+    int r = posix_spawn(pid, request->file, &actions, &attributes, request->argv, request->envp);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     return -r;
@@ -125,33 +124,21 @@ static int watch(pid_t pid, int *pidfd, struct error *error)
     return -EIO;
 }
 
-static int run_and_watch(const struct spawn_request *request, const char *file,
-                         struct spawned *spawned, struct error *error)
+int spawn_process(const struct spawn_request *request, struct spawned *spawned, struct error *error)
 {
     struct pipes pipes;
     int r = open_pipes(&pipes, request, error);
     if (r < 0)
         return r;
-    r = run(request, &pipes, file, &spawned->pid);
+    r = run(request, &pipes, &spawned->pid);
     close_all(pipes.theirs);
     if (r < 0)
-        program_explain(file, request->cwd, r, error);
+        program_explain(request->file, "/", r, error);
     else
         r = watch(spawned->pid, &spawned->pidfd, error);
     if (r < 0)
         close_all(pipes.ours);
     else
         memcpy(spawned->fds, pipes.ours, sizeof spawned->fds);
-    return r;
-}
-
-int spawn_process(const struct spawn_request *request, struct spawned *spawned, struct error *error)
-{
-    char *file;
-    int r = program_find(request->argv[0], request->envp, request->cwd, &file, error);
-    if (r < 0)
-        return r;
-    r = run_and_watch(request, file, spawned, error);
-    free(file);
     return r;
 }

@@ -1,4 +1,7 @@
-/* Starts a program as a process with its pipes, by posix_spawn.
+/* Starts a program as a process with its pipes, by posix_spawn, in the directory `/`.
+ *
+ * posix_spawn returns when the program runs: it must be a file that cannot keep the daemon waiting,
+ * such as the launcher's, or one of program_find_near.
  *
  * The process leads a session and group of its own, has default signal dispositions and an empty
  * mask, real pipes as descriptors 0, 1 and 2, a pipe or /dev/null as 3, a pipe as 4 if asked for,
@@ -15,9 +18,9 @@
 enum { SPAWN_RESULT = 3, SPAWN_REPORT, SPAWN_FDS };
 
 struct spawn_request {
-    char **argv; /* without a `/`, argv[0] is sought in the PATH of envp, as a shell does */
+    const char *file;
+    char **argv;
     char **envp;
-    const char *cwd;  /* relative programs and PATH entries are sought from here */
     bool result_pipe; /* descriptor 3 is a pipe */
     bool report_pipe; /* descriptor 4 is a pipe */
 };

@@ -168,6 +168,33 @@ START_TEST(cannot_run)
 }
 END_TEST
 
+/* Who runs a file that somebody has leased waits until that is given back, for 45 s at most: stands
+ * for a file system that does not answer. The loop goes on, and the attempt can be ended. */
+START_TEST(an_unreachable_program_hangs_its_task_only)
+{
+    char file[] = "/tmp/test-process-XXXXXX";
+    struct run run;
+    signal(SIGIO, SIG_IGN);
+    int fd = mkstemp(file);
+    ck_assert_int_ge(fd, 0);
+    fchmod(fd, 0755);
+    close(fd);
+    fd = open(file, O_RDONLY | O_CLOEXEC);
+    if (fcntl(fd, F_SETLEASE, F_WRLCK) == 0) {
+        const char *const argv[] = {file, NULL};
+        int64_t begun_us = clock_mono_us();
+        start(&run, &(struct attempt_spec){.argv = argv, .envp = environment, .timeout_ms = 100});
+        wait_for(&run);
+        ck_assert_int_eq(run.end.outcome, ATTEMPT_TIMED_OUT);
+        ck_assert(!run.end.left_behind);
+        ck_assert_int_lt(clock_mono_us() - begun_us, 20 * US_PER_SECOND);
+        run_done(&run);
+    }
+    close(fd);
+    unlink(file);
+}
+END_TEST
+
 START_TEST(no_room_is_not_an_attempt)
 {
     struct rlimit before;
@@ -678,7 +705,7 @@ START_TEST(closing_ends_all)
         ck_assert_int_eq(runs[i].end.outcome, ATTEMPT_STOPPED);
         run_done(&runs[i]);
     }
-    executor = executor_new(&loop, NULL);
+    executor = executor_new(&loop, NULL); /* for tear_down */
 }
 END_TEST
 
@@ -771,7 +798,8 @@ END_TEST
 
 static void set_up(void)
 {
-    fixture_set_up(&(struct executor_options){.kill_wait_ms = 1000});
+    fixture_set_up(
+        &(struct executor_options){.kill_wait_ms = 1000, .launcher = fixture_launcher()});
 }
 
 /* What holds for attempts however they are started. */
@@ -780,6 +808,7 @@ static void add_common_tests(TCase *tcase)
     tcase_set_timeout(tcase, 30);
     tcase_add_test(tcase, ends);
     tcase_add_test(tcase, cannot_run);
+    tcase_add_test(tcase, an_unreachable_program_hangs_its_task_only);
     tcase_add_test(tcase, no_room_is_not_an_attempt);
     tcase_add_test(tcase, surroundings);
     tcase_add_test(tcase, path_of_the_task_is_searched);
