@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,35 +32,64 @@
 struct identity {
     uid_t uid;
     gid_t gid;
-    const char *name; /* of the user: its groups are taken on, too */
+    const char *name; /* of the user: its groups are taken on, too; NULL: a number without one */
     const char *home;
 };
 
-static bool is_number(const char *name)
+/* The highest number means "none" to setresuid(2). */
+static bool parse_number(const char *name, uint32_t *number)
 {
-    return *name != '\0' && name[strspn(name, "0123456789")] == '\0' && strlen(name) < 10;
+    size_t digits = strspn(name, "0123456789");
+    unsigned long long value = strtoull(name, NULL, 10);
+    if (digits == 0 || digits > 10 || name[digits] != '\0' || value >= UINT32_MAX)
+        return false;
+    *number = (uint32_t)value;
+    return true;
 }
 
 /* What getpwnam(3) leaves in errno when the databases could be asked and know nothing. */
+static bool is_unknown(void)
+{
+    return errno == 0 || errno == ENOENT || errno == ESRCH;
+}
+
 static int not_found(const char *what, const char *name, struct error *error)
 {
-    if (errno == 0 || errno == ENOENT || errno == ESRCH)
+    if (is_unknown())
         return error_set(error, -ENOENT, "%s '%s' does not exist", what, name);
     return error_set(error, -errno, "cannot look up %s '%s': %s", what, name, strerror(errno));
 }
 
-static const struct passwd *look_up_user(const char *name)
+static int find_user(const char *name, struct identity *identity, struct error *error)
 {
+    uint32_t number;
     errno = 0;
     const struct passwd *entry = getpwnam(name);
-    return entry || !is_number(name) ? entry : getpwuid((uid_t)strtoul(name, NULL, 10));
+    bool is_number = !entry && is_unknown() && parse_number(name, &number);
+    if (is_number)
+        entry = getpwuid(number);
+    if (entry)
+        *identity = (struct identity){entry->pw_uid, entry->pw_gid, mem_text(entry->pw_name),
+                                      mem_text(entry->pw_dir)};
+    else if (is_number && is_unknown()) /* one without a name, as in containers */
+        *identity = (struct identity){number, number, NULL, "/"};
+    else
+        return not_found("user", name, error);
+    return 0;
 }
 
-static const struct group *look_up_group(const char *name)
+static int find_group(const char *name, gid_t *gid, struct error *error)
 {
+    uint32_t number;
     errno = 0;
     const struct group *entry = getgrnam(name);
-    return entry || !is_number(name) ? entry : getgrgid((gid_t)strtoul(name, NULL, 10));
+    if (entry)
+        *gid = entry->gr_gid;
+    else if (is_unknown() && parse_number(name, &number))
+        *gid = number;
+    else
+        return not_found("group", name, error);
+    return 0;
 }
 
 static int find_identity(const char *user, const char *group, struct identity *identity,
@@ -67,18 +97,12 @@ static int find_identity(const char *user, const char *group, struct identity *i
 {
     char own[16];
     snprintf(own, sizeof own, "%u", geteuid());
-    const struct passwd *entry = look_up_user(*user ? user : own);
-    if (!entry)
-        return not_found("user", *user ? user : own, error);
-    *identity = (struct identity){entry->pw_uid, *user ? entry->pw_gid : getegid(),
-                                  mem_text(entry->pw_name), mem_text(entry->pw_dir)};
-    if (!*group)
-        return 0;
-    const struct group *found = look_up_group(group);
-    if (!found)
-        return not_found("group", group, error);
-    identity->gid = found->gr_gid;
-    return 0;
+    int code = find_user(*user ? user : own, identity, error);
+    if (code == 0 && !*user)
+        identity->gid = getegid();
+    if (code == 0 && *group)
+        code = find_group(group, &identity->gid, error);
+    return code;
 }
 
 /* So that `> /dev/fd/3`, which opens the pipe anew, works for the user, too. What is no pipe, such
@@ -89,18 +113,23 @@ static int give_pipes(const struct identity *identity, struct error *error)
     for (int fd = 0; fd <= SPAWN_RESULT; fd++)
         if (fstat(fd, &info) < 0 ||
             (S_ISFIFO(info.st_mode) && fchown(fd, identity->uid, identity->gid) < 0))
-            return error_set(error, -errno, "cannot give a pipe to user '%s': %s", identity->name,
+            return error_set(error, -errno, "cannot give a pipe to user %u: %s", identity->uid,
                              strerror(errno));
     return 0;
 }
 
+static int take_groups(const struct identity *identity)
+{
+    return identity->name ? initgroups(identity->name, identity->gid)
+                          : setgroups(1, &identity->gid);
+}
+
 static int change_identity(const struct identity *identity, struct error *error)
 {
-    if (initgroups(identity->name, identity->gid) == 0 &&
-        setresgid(identity->gid, identity->gid, identity->gid) == 0 &&
+    if (take_groups(identity) == 0 && setresgid(identity->gid, identity->gid, identity->gid) == 0 &&
         setresuid(identity->uid, identity->uid, identity->uid) == 0)
         return 0;
-    return error_set(error, -errno, "cannot become user '%s': %s", identity->name, strerror(errno));
+    return error_set(error, -errno, "cannot become user %u: %s", identity->uid, strerror(errno));
 }
 
 /* `*home` is set where the user's own directory is meant. */
@@ -120,7 +149,10 @@ static int take_identity(const char *user, const char *group, const char **home,
     if (geteuid() != 0)
         return error_set(error, -EPERM,
                          "cannot become user '%s' with group %u: the daemon does not run as root",
-                         identity.name, identity.gid);
+                         *user           ? user
+                         : identity.name ? identity.name
+                                         : "-",
+                         identity.gid);
     code = give_pipes(&identity, error);
     return code < 0 ? code : change_identity(&identity, error);
 }

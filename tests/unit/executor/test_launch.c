@@ -70,6 +70,8 @@ START_TEST(identities)
     } rows[] = {
         {"nobody", NULL, "id -u; id -g; id -G", "65534\n65534\n65534\n"},
         {"65534", NULL, "id -u; id -g", "65534\n65534\n"},
+        {"4123456", NULL, "id -u; id -g; id -G; echo $HOME", "4123456\n4123456\n4123456\n/\n"},
+        {"4123456789", "4000000000", "id -u; id -g", "4123456789\n4000000000\n"},
         {"nobody", "daemon", "id -u; id -g; id -G", "65534\n1\n1\n"},
         {"nobody", "1", "id -g", "1\n"},
         {NULL, "daemon", "id -u; id -g", "0\n1\n"},
@@ -132,7 +134,8 @@ START_TEST(refusals)
         const char *error;
     } rows[] = {
         {"nobody2", NULL, {"true"}, NULL, "\"user 'nobody2' does not exist\""},
-        {"4123456", NULL, {"true"}, NULL, "\"user '4123456' does not exist\""},
+        {"4294967295", NULL, {"true"}, NULL, "\"user '4294967295' does not exist\""},
+        {"nobody", "99999999999", {"true"}, NULL, "\"group '99999999999' does not exist\""},
         {"nobody", "no", {"true"}, NULL, "\"group 'no' does not exist\""},
         {"nobody", NULL, {"/x"}, NULL, "\"cannot run '/x': No such file or directory\""},
         {"nobody", NULL, {"no-such"}, NULL, "no executable program 'no-such' in the PATH"},
