@@ -15,7 +15,8 @@
 
 bool spawn_is_transient(int code)
 {
-    return code == -EAGAIN || code == -ENOMEM || code == -EMFILE || code == -ENFILE;
+    return code == -EAGAIN || code == -ENOMEM || code == -EMFILE || code == -ENFILE ||
+           code == -ENOSPC; /* as mkdir says when there are enough control groups */
 }
 
 /* --- pipes ---------------------------------------------------------------------------------- */
@@ -118,10 +119,10 @@ static int watch(pid_t pid, int *pidfd, struct error *error)
     *pidfd = pidfd_open(pid, 0);
     if (*pidfd >= 0)
         return 0;
-    error_set(error, -EIO, "cannot watch the process: %s", strerror(errno));
+    int code = -errno;
     kill(-pid, SIGKILL);
     waitpid(pid, NULL, 0);
-    return -EIO;
+    return error_set(error, code, "cannot watch the process: %s", strerror(-code));
 }
 
 int spawn_process(const struct spawn_request *request, struct spawned *spawned, struct error *error)
