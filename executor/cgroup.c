@@ -226,6 +226,24 @@ static void end_former_tasks(const char *tasks)
         closedir(folder);
 }
 
+static int64_t smaller_limit(int64_t limit, const char *folder, const char *file)
+{
+    int64_t other = read_number(folder, file, NULL); /* 0 also for "max" */
+    return other > 0 && other < limit ? other : limit;
+}
+
+/* Half of the processes and threads that there may be: whatever tasks fork, the database can still
+ * open sessions. */
+static void leave_room(const char *delegated, const char *tasks)
+{
+    char text[32];
+    int64_t limit = smaller_limit(INT64_MAX, "/proc/sys/kernel", "pid_max");
+    limit = smaller_limit(limit, "/proc/sys/kernel", "threads-max");
+    limit = smaller_limit(limit, delegated, "pids.max");
+    snprintf(text, sizeof text, "%" PRId64, limit / 2);
+    write_file(tasks, "pids.max", text);
+}
+
 static int divide(const char *delegated, const char *daemon, struct cgroup_tree *tree,
                   struct error *error)
 {
@@ -245,6 +263,8 @@ static int divide(const char *delegated, const char *daemon, struct cgroup_tree 
     tree->has_cpu = hand_down(delegated, tree->tasks, "cpu");
     tree->has_memory = hand_down(delegated, tree->tasks, "memory");
     tree->has_pids = hand_down(delegated, tree->tasks, "pids");
+    if (tree->has_pids)
+        leave_room(delegated, tree->tasks);
     return 0;
 }
 

@@ -3,7 +3,7 @@
  *
  *     <delegated>               where the daemon was started; without processes afterwards
  *     ├── daemon                the daemon and its private PostgreSQL
- *     └── tasks
+ *     └── tasks                 at most half of the processes that there may be
  *         └── <task>.<attempt>  with limits, if the definition says so
  *
  * A group that hands controllers down holds no processes itself (cgroups(7), "no internal

@@ -142,6 +142,7 @@ static struct cgroup_tree open_tree(void)
 START_TEST(division)
 {
     write_text("unit/cgroup.procs", "4000001\n4000002\n");
+    write_text("unit/pids.max", "1000\n");
     make_folder("unit/tasks/old.1");
     write_text("unit/tasks/old.1/cgroup.procs", "");
     struct cgroup_tree tree = open_tree();
@@ -150,6 +151,7 @@ START_TEST(division)
     ck_assert(holds("unit/cgroup.subtree_control", "+pids"));
     ck_assert(holds("unit/tasks/cgroup.subtree_control", "+pids"));
     ck_assert(holds("unit/tasks/cgroup.kill", "1"));
+    ck_assert(holds("unit/tasks/pids.max", "500"));
     ck_assert_int_eq(access(old, F_OK), -1);
     ck_assert(tree.has_cpu && tree.has_memory && tree.has_pids);
     cgroup_tree_done(&tree);
