@@ -329,6 +329,7 @@ struct engine *engine_new(const struct engine_options *options)
 {
     struct engine *engine = mem_new(1, sizeof *engine);
     engine->options = *options;
+    engine->home = run_home_directory();
     pace_init(&engine->claim_pace, CALL_TASKS);
     uv_timer_t *const timers[] = {&engine->poll,  &engine->again,   &engine->settled,
                                   &engine->later, &engine->hint,    &engine->heartbeat,
@@ -479,6 +480,8 @@ static void on_handle_closed(uv_handle_t *handle)
     void (*on_closed)(void *) = engine->on_closed;
     void *context = engine->closed_context;
     free(engine->early);
+    free(engine->home);
+    free(engine->no_room_why);
     free(engine);
     on_closed(context);
 }

@@ -24,13 +24,16 @@ struct run {
     struct json_span input;
     struct action_retry retry;
     char *result;
-    uv_timer_t *later; /* waits for room for a process */
+    uv_timer_t *later;  /* waits for room for a process */
+    uint64_t waited_ms; /* the last time that it did; 0: never */
     UT_hash_handle hh;
 };
 
 struct engine {
     struct engine_options options;
     struct log_writer *logs;
+    char *home;        /* HOME of tasks that run as the daemon's own user */
+    char *no_room_why; /* what was said last about it, until a process has started again */
     struct run *runs;
     int running;  /* slots taken: runs */
     int ending;   /* those of them that have ended, and whose end is not committed */
@@ -86,6 +89,8 @@ void engine_claim(struct engine *engine);
 void engine_claim_soon(struct engine *engine);
 void engine_check_stopped(struct engine *engine);
 
+/* What tasks get as HOME, as new memory; asks the user database, so once at the start. */
+char *run_home_directory(void);
 /* A claimed task begins. */
 void run_begin(struct engine *engine, const struct answer *claimed);
 struct run *run_find(struct engine *engine, const struct id *workflow, int position, int attempt);

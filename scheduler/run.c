@@ -9,8 +9,10 @@
 #include "base/log.h"
 #include "scheduler/engine_internal.h"
 
-/* Between tries to start a process that the machine had no room for. */
+/* Between tries to start a process that the machine had no room for: at first, doubled each time,
+ * and at most. */
 #define NO_ROOM_MS 500
+#define NO_ROOM_LAST_MS 10000
 
 static void finish_run(struct run *run);
 static void start_run(struct run *run);
@@ -40,13 +42,13 @@ struct run *run_find(struct engine *engine, const struct id *workflow, int posit
 
 /* --- what it runs with ----------------------------------------------------------------------- */
 
-static const char *home_directory(void)
+char *run_home_directory(void)
 {
     const char *home = getenv("HOME");
     if (home != NULL && *home != '\0')
-        return home;
+        return mem_text(home);
     const struct passwd *entry = getpwuid(geteuid());
-    return entry == NULL ? "/" : entry->pw_dir;
+    return mem_text(entry == NULL ? "/" : entry->pw_dir);
 }
 
 static const char *inherited(const char *name, const char *otherwise)
@@ -116,7 +118,7 @@ static const char *const *make_environment(struct run *run, const struct action_
     set_variable(&environment, "PATH",
                  inherited("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
     if (user == NULL) /* else the launcher knows */
-        set_variable(&environment, "HOME", home_directory());
+        set_variable(&environment, "HOME", engine->home);
     set_variable(&environment, "LANG", inherited("LANG", "C.UTF-8"));
     set_variable(&environment, "TZ", inherited("TZ", "UTC"));
     for (size_t i = 0; i < settings; i++)
@@ -347,15 +349,29 @@ static void on_room(uv_timer_t *timer)
     start_run(run);
 }
 
+/* Once for all that wait because of it. */
+static void warn_of_no_room(struct run *run, const char *why)
+{
+    struct engine *engine = run->engine;
+    struct id task = id_task(&run->held.workflow, run->held.position);
+    if (engine->no_room_why != NULL && strcmp(engine->no_room_why, why) == 0)
+        return;
+    log_warning("no room for another process now; trying again", log_id("task", &task),
+                log_text("result", why));
+    free(engine->no_room_why);
+    engine->no_room_why = mem_text(why);
+}
+
 static void wait_for_room(struct run *run, const struct attempt_end *end)
 {
-    struct id task = id_task(&run->held.workflow, run->held.position);
-    log_warning("no room for another process now; trying again", log_id("task", &task),
-                log_text("result", end->result));
+    warn_of_no_room(run, end->result);
+    run->waited_ms = run->waited_ms == 0 ? NO_ROOM_MS : run->waited_ms * 2;
+    if (run->waited_ms > NO_ROOM_LAST_MS)
+        run->waited_ms = NO_ROOM_LAST_MS;
     run->later = mem_new(1, sizeof *run->later);
     run->later->data = run;
     uv_timer_init(run->engine->options.loop, run->later);
-    uv_timer_start(run->later, on_room, NO_ROOM_MS, 0);
+    uv_timer_start(run->later, on_room, run->waited_ms, 0);
 }
 
 static void on_output(struct attempt *attempt, enum output_stream stream, const char *text,
@@ -392,6 +408,8 @@ static void on_attempt_end(struct attempt *attempt, struct attempt_end *end, voi
         wait_for_room(run, end);
         return;
     }
+    free(run->engine->no_room_why);
+    run->engine->no_room_why = NULL;
     CRASH_POINT("exited");
     log_end(run, end);
     run->result = end->result;
@@ -418,7 +436,8 @@ static void start_run(struct run *run)
         spec.input = mem_text_n(run->input.text, run->input.size);
         spec.input_size = run->input.size;
     }
-    run->engine->stats.started++;
+    if (run->waited_ms == 0)
+        run->engine->stats.started++;
     run->attempt = executor_start(run->engine->options.executor, &spec, on_attempt_end, run);
 }
 
