@@ -70,6 +70,9 @@ class Node:
         """(position, attempt) of each task."""
         return [(answer["position"], answer["attempt"]) for answer in self.claim_answers() if answer["kind"] == "claimed"]
 
+    def cancel(self, workflow):
+        return self.call("cancel(ARRAY [%s]::uuid[], 'canceled_by_user')", workflow)
+
     def finish(self, workflow, *ends, slots=0, result="1"):
         """Each end is a position, an attempt, and whether it succeeded, in one batch."""
         positions, attempts, successes = map(list, zip(*ends))

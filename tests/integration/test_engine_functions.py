@@ -54,8 +54,12 @@ def database(postgres, template):
 
 @pytest.fixture
 def node(database):
-    yield (node := Node(database))
-    database.sql("UPDATE nodes SET state = 'dead'")  # so what it holds is in order
+    """What it and others hold in the end is lost with them."""
+    yield Node(database)
+    database.sql("UPDATE nodes SET state = 'stopped' WHERE state <> 'dead'")
+    last = Node(database)
+    last.reap()
+    last.set_state("stopped")
 
 
 def kinds(answers):
@@ -114,6 +118,55 @@ def test_stale_attempt_counts_for_nothing(node, database):
     node.finish(workflow, (0, 2, True))
     node.finish(workflow, (0, 2, False))
     assert statuses(database) == (["success"], ("success", None))
+
+
+# --- claims -----------------------------------------------------------------------------------
+
+
+def test_claim_passes_over_what_another_transaction_holds(node, database):
+    """It takes the rest and says so; when that one is done it takes what is left."""
+    held, _ = node.launch("CHAIN", slots=0)
+    node.launch("AGAIN", slots=0)
+    with database.server.connect(database.name) as other, other.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM workflows WHERE id = %s FOR UPDATE", (held,))
+        assert node.claim() == [(0, 1)]
+        assert database.value("SELECT status::text FROM tasks WHERE workflow_id = %s AND position = 0", held) == "pending"
+        assert [answer["kind"] for answer in node.claim_answers()] == ["skipped"]
+    other.close()
+    assert node.claim() == [(0, 1)]
+    assert node.claim_answers() == []
+
+
+def test_claim_takes_the_oldest_first(node, database):
+    """Over all workflows, and no more than there are slots."""
+    node.slots = 2
+    workflows = [node.launch(name, slots=0)[0] for name in ("CHAIN", "WIDE", "AGAIN")]
+    database.sql("UPDATE tasks SET due = due - interval '1 s' WHERE workflow_id = %s", workflows[2])
+    taken = []
+    while answers := node.claim_answers():
+        taken += [(workflows.index(answer["workflow_id"]), answer["position"]) for answer in answers]
+    assert set(taken[:2]) == {(0, 0), (2, 0)} and sorted(taken[2:]) == [(1, 0), (1, 1), (1, 2)]
+
+
+# --- ends of what is over ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("success", [True, False])
+def test_cancel_leaves_what_has_ended(node, database, success):
+    workflow, _ = node.launch("WIDE")
+    node.finish(workflow, (0, 1, success), (1, 1, True), (2, 1, True))
+    before = statuses(database)
+    assert [answer["kind"] for answer in node.cancel(workflow)] == ["final"]
+    assert statuses(database) == before
+
+
+def test_cancel_wins_over_an_end_that_comes_later(node, database):
+    workflow, _ = node.launch("CHAIN")
+    assert sorted(answer["kind"] for answer in node.cancel(workflow)) == ["canceled", "stop"]
+    assert node.finish(workflow, (0, 1, True), slots=9) == []
+    assert statuses(database) == (["canceled", "canceled"], ("canceled", "canceled_by_user"))
+    assert database.value("SELECT count(*) FROM claims") == 0  # the hold is given back
+    assert [answer["kind"] for answer in node.cancel(workflow)] == ["canceled"]
 
 
 # --- further attempts -------------------------------------------------------------------------
@@ -369,7 +422,7 @@ def test_room_is_there_when_the_processes_are_gone(node, database):
         database.sql("SELECT admit('test', 'WAITING')")
         return database.value("SELECT queued FROM workflows WHERE id = %s", second)
 
-    assert "room" not in kinds(node.call("cancel(%s::uuid[], 'canceled_by_user')", [first])) and waits()
+    assert "room" not in kinds(node.cancel(first)) and waits()
     assert "room" not in kinds(node.finish(first, (0, 1, False))) and waits()
     assert "room" in kinds(node.finish(first, (1, 1, False))) and not waits()
     assert database.value("SELECT limited IS NULL FROM workflows WHERE id = %s", first)

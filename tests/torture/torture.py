@@ -45,6 +45,7 @@ GUARDS = {
     "lock": [("lock_workflows", "FOR UPDATE", "")],
     "fence": [("settle", "AND t.node_id = i.node_id AND t.attempt = i.attempt", "")],
     "cursor": [("fire", "s.cursor = u.seen AND u.cursor <= v_now", "true")],
+    "cancel": [("cancel_locked", "AND w.status IN ('pending', 'progress')", "")],
 }
 
 AWAY = (AssertionError, OSError, http.client.HTTPException, ValueError)  # a daemon that a client does not reach
@@ -105,6 +106,8 @@ class Torture:
             self.witness.trigger(daemon, "YEARLY")
         elif chance < 0.2 and self.recent:
             self.relaunch(rng, daemon)
+        elif chance < 0.25 and self.recent:
+            self.witness.cancel(daemon, rng.choice(self.recent))
         else:
             workflow = self.witness.launch(daemon, rng.choice(witness.NAMES))
             self.recent.append(workflow)
