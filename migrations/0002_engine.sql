@@ -315,7 +315,7 @@ DECLARE
     v_definitions bigint[];
     v_positions integer[];
     v_attempts integer[];
-    v_candidates integer;
+    v_candidates integer;   -- that fit into the slots
 BEGIN
     SELECT CASE WHEN n.state = 'active' THEN n.queues END, n.max_input INTO v_queues, v_max_input
       FROM nodes n WHERE n.id = p_node;
@@ -340,20 +340,23 @@ BEGIN
         SELECT coalesce(array_agg(known.queue), '{}') INTO v_queues FROM known WHERE known.queue IS NOT NULL;
     END IF;
 
-    SELECT array_agg(c.row), array_agg(c.workflow_id), count(*) INTO v_rows, v_workflows, v_candidates
+    -- A few more than there are slots for, so that one workflow that is locked for long does not keep all others back.
+    SELECT array_agg(c.row), array_agg(c.workflow_id), least(count(*), p_slots) INTO v_rows, v_workflows, v_candidates
       FROM (SELECT o.*
               FROM unnest(v_queues) AS q (queue)
              CROSS JOIN LATERAL (SELECT t.ctid AS row, t.workflow_id, t.position, t.due
                                    FROM tasks t
                                   WHERE t.queue = q.queue AND t.due <= v_now
-                                  ORDER BY t.due, t.workflow_id, t.position LIMIT p_slots) o
-             ORDER BY o.due, o.workflow_id, o.position LIMIT p_slots) c;
+                                  ORDER BY t.due, t.workflow_id, t.position LIMIT p_slots + 8) o
+             ORDER BY o.due, o.workflow_id, o.position LIMIT p_slots + 8) c;
     IF v_candidates = 0 THEN
         RETURN;
     END IF;
-    SELECT array_agg(c.row), array_agg(c.id), array_agg(l.definition_id) INTO v_rows, v_workflows, v_definitions
-      FROM (SELECT * FROM unnest(v_rows, v_workflows) AS u (row, id) ORDER BY u.id) c
-     CROSS JOIN LATERAL (SELECT w.definition_id FROM workflows w WHERE w.id = c.id FOR UPDATE SKIP LOCKED) l;
+    SELECT array_agg(o.row), array_agg(o.id), array_agg(o.definition_id) INTO v_rows, v_workflows, v_definitions
+      FROM (SELECT c.row, c.id, l.definition_id
+              FROM (SELECT * FROM unnest(v_rows, v_workflows) WITH ORDINALITY AS u (row, id, place) ORDER BY u.id) c
+             CROSS JOIN LATERAL (SELECT w.definition_id FROM workflows w WHERE w.id = c.id FOR UPDATE SKIP LOCKED) l
+             ORDER BY c.place LIMIT p_slots) o;
 
     v_now := clock_timestamp();
     WITH taken AS (

@@ -351,6 +351,18 @@ def test_one_answer_carries_so_much_and_the_rest_goes_back(database):
     node.set_state("dead")
 
 
+def test_workflow_that_is_locked_keeps_no_other_back(postgres, database):
+    node = Node(database, slots=1)
+    first, second = (node.launch("ONE", slots=0)[0] for _ in range(2))
+    other = postgres.connect(database.name)
+    other.cursor().execute("SELECT 1 FROM workflows WHERE id = %s FOR UPDATE", [first])
+    assert [answer["workflow_id"] for answer in node.claim_answers()] == [second]
+    assert kinds(node.claim_answers()) == ["skipped"]
+    other.rollback()
+    assert [answer["workflow_id"] for answer in node.claim_answers()] == [first]
+    node.set_state("dead")
+
+
 # --- too late ---------------------------------------------------------------------------------
 
 
