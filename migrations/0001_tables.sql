@@ -84,7 +84,8 @@ CREATE TABLE workflows (
     relaunched_from uuid,
     reason text,
     comment text,
-    payload json NOT NULL
+    payload json NOT NULL,
+    payload_bytes integer NOT NULL GENERATED ALWAYS AS (octet_length(payload::text)) STORED
 ) WITH (fillfactor = 50);               -- room for the one or two updates of a row's life on its own page (HOT): no
                                         -- index knows what they change, but for limited ones and those with a timeout
 CREATE INDEX workflows_by_name ON workflows (project, name, id);
@@ -119,7 +120,8 @@ CREATE TABLE tasks (
     cpu_us bigint,
     reason text,
     result json,
-    result_bytes integer,               -- its length, to know what a successor is given before it is put together
+    -- Of the text, to know how much will be read before it is.
+    result_bytes integer GENERATED ALWAYS AS (octet_length(result::text)) STORED,
     PRIMARY KEY (workflow_id, position)
 ) WITH (fillfactor = 50);               -- as above: a batch updates all rows of a page at once
 CREATE INDEX tasks_due ON tasks (queue, due, workflow_id, position) WHERE due IS NOT NULL;
@@ -161,6 +163,7 @@ CREATE TABLE attempts (
     cpu_us bigint,
     reason text,
     result json,
+    result_bytes integer GENERATED ALWAYS AS (octet_length(result::text)) STORED,
     PRIMARY KEY (workflow_id, position, attempt)
 );
 

@@ -269,7 +269,7 @@ BEGIN
         IF v_task.role <> 'task' THEN
             SELECT coalesce(h.args, v_input.args), h.outcome INTO v_args, v_outcome FROM hook_input(v_workflow) h;
         END IF;
-        v_bytes := v_bytes + octet_length(v_workflow.payload::text) + coalesce(octet_length(v_args), 0)
+        v_bytes := v_bytes + v_workflow.payload_bytes + coalesce(octet_length(v_args), 0)
                    + coalesce(octet_length(v_input.results), 0);
         RETURN QUERY
         SELECT 'claimed', p_workflows[i], p_positions[i], p_attempts[i], NULL::text, NULL::text, NULL::integer, NULL::bigint,
@@ -363,8 +363,7 @@ BEGIN
         UPDATE tasks t
            SET status = 'progress', held = true, due = NULL, node_id = p_node, claim = p_batch,
                attempt = t.attempt + 1, started = v_now, updated = v_now, finished = NULL,
-               exit_status = NULL, signal = NULL, peak_memory = NULL, cpu_us = NULL, reason = NULL, result = NULL,
-               result_bytes = NULL
+               exit_status = NULL, signal = NULL, peak_memory = NULL, cpu_us = NULL, reason = NULL, result = NULL
           FROM unnest(v_rows, v_workflows, v_definitions) AS c (row, workflow_id, definition_id)
          WHERE t.ctid = c.row AND t.workflow_id = c.workflow_id AND t.status = 'pending'
            AND coalesce(t.due <= v_now, false)
@@ -433,8 +432,8 @@ BEGIN
                held = false,
                due = CASE WHEN h.again THEN v_now + h.delay END,
                finished = CASE WHEN NOT h.again THEN v_now END,
-               updated = v_now, result = h.result, result_bytes = octet_length(h.result::text), reason = h.reason,
-               exit_status = h.exit_status, signal = h.signal, peak_memory = h.peak_memory, cpu_us = h.cpu_us
+               updated = v_now, result = h.result, reason = h.reason, exit_status = h.exit_status, signal = h.signal,
+               peak_memory = h.peak_memory, cpu_us = h.cpu_us
           FROM hit h
          WHERE t.ctid = h.row
         RETURNING t.workflow_id, h.definition_id, t.position, h.next, t.attempt, h.is_hook, t.node_id, h.claim, h.started,

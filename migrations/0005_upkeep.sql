@@ -45,7 +45,6 @@ BEGIN
            SET status = CASE WHEN t.status = 'progress' THEN 'error' ELSE 'canceled' END::status,
                result = CASE WHEN t.status = 'progress'
                              THEN '{"exception":"the workflow timed out","traceback":""}'::json END,
-               result_bytes = NULL,
                reason = 'timed_out', due = NULL, finished = v_now, updated = v_now
           FROM over o
          WHERE t.workflow_id = o.id AND t.status IN ('pending', 'progress') AND NOT t.is_hook
@@ -123,13 +122,13 @@ BEGIN
          WHERE old.status = 'success' GROUP BY n
     ), filled AS (
         INSERT INTO tasks AS t (workflow_id, position, status, waiting, attempt, queue, due, node_id, created, updated,
-                                started, finished, exit_status, result, result_bytes)
+                                started, finished, exit_status, result)
         SELECT p_id, d.position, CASE WHEN k.done THEN 'success' ELSE 'pending' END::status,
                d.waiting - coalesce(m.count, 0), CASE WHEN k.done THEN o.attempt ELSE 0 END, d.queue,
                CASE WHEN NOT k.done AND NOT v_limited AND d.waiting = coalesce(m.count, 0) THEN v_now END,
                CASE WHEN k.done THEN o.node_id END, p_created, v_now, CASE WHEN k.done THEN o.started END,
                CASE WHEN k.done THEN o.finished END, CASE WHEN k.done THEN o.exit_status END,
-               CASE WHEN k.done THEN o.result END, CASE WHEN k.done THEN o.result_bytes END
+               CASE WHEN k.done THEN o.result END
           FROM definition_tasks d
           LEFT JOIN old o ON o.position = d.position
           LEFT JOIN met m ON m.position = d.position

@@ -11,18 +11,6 @@
     "w.id, w.project, w.name, w.status::text AS status, w.periodic, w.created, w.updated, " \
     "w.started, w.finished, w.scheduled, w.relaunched_from, w.reason, w.comment"
 
-/* The workflows of a page: $2 to $8 are filters, each NULL for any; $9 is the keyset (ids below
- * it). */
-#define WORKFLOW_CHOICE                                      \
-    "($2::text IS NULL OR w.project = $2) "                  \
-    "AND ($3::text IS NULL OR w.name = $3) "                 \
-    "AND ($4::text[] IS NULL OR w.status::text = ANY ($4)) " \
-    "AND ($5::boolean IS NULL OR w.periodic = $5) "          \
-    "AND ($6::timestamptz IS NULL OR w.created > $6) "       \
-    "AND ($7::timestamptz IS NULL OR w.created < $7) "       \
-    "AND ($8::text IS NULL OR strpos(w.comment, $8) > 0) "   \
-    "AND ($9::uuid IS NULL OR w.id < $9)"
-
 /* The columns of a task before its result; workflow_rows.c reads them in this order. */
 #define TASK_COLUMNS                                                                          \
     "t.position, d.key, t.status::text AS status, t.is_hook, t.attempt, t.queue, t.node_id, " \
@@ -33,44 +21,6 @@
 #define DEFINED_TASKS                                   \
     "tasks t JOIN workflows w ON w.id = t.workflow_id " \
     "JOIN definition_tasks d ON d.definition_id = w.definition_id AND d.position = t.position"
-
-/* The attempts of SLICE_TASKS that `from` gives, as rows of TASK_COLUMNS and what follows there. */
-#define ATTEMPTS(from)                                                                          \
-    "SELECT a.position, NULL, NULL, NULL, a.attempt, NULL, a.node_id, NULL, NULL, a.started, "  \
-    "a.finished, a.reason, NULL, a.result, a.attempt, a.exit_status, a.signal, a.peak_memory, " \
-    "a.cpu_us FROM " from " WHERE $4 AND a.workflow_id = $1 AND a.position >= $2 "              \
-    "AND (a.position, a.attempt) > ($2, $3)"
-
-/* Bytes of a json value as text. Only of a compressed one the value itself is looked at. */
-#define JSON_BYTES(value)                                                                \
-    "CASE WHEN pg_column_compression(" value ") IS NULL THEN pg_column_size(" value ") " \
-    "ELSE octet_length(" value "::text) END"
-
-/* Whether it has at most so many; the first condition spares most of the large ones the second. */
-#define JSON_FITS(value, most) \
-    "(pg_column_size(" value ") <= " most " AND " JSON_BYTES(value) " <= " most ")"
-
-#define SLICE_BYTES TEXT_OF(STORE_SLICE_BYTES)
-
-/* `rows`, a query, with what cuts them into slices: `running`, the bytes of a row and those before
- * it, and `place`, which counts them. A row weighs as much as its json column `value` and `others`;
- * one that alone is more than a slice weighs as much as one, so that the first row always fits.
- * `stored`, never more than the bytes, tells without a look at the values which rows cannot fit. */
-#define WITH_SLICES(rows, order, value, others)                                             \
-    "(SELECT *, sum(weight) OVER so_far AS running FROM ("                                  \
-    "SELECT *, least(" SLICE_BYTES ", CASE WHEN stored > " SLICE_BYTES " THEN " SLICE_BYTES \
-    " ELSE coalesce(" JSON_BYTES(value) ", 0) + " others " END) AS weight FROM ("           \
-                                        "SELECT *, row_number() OVER so_far AS place, "     \
-                                        "sum(pg_column_size(" value                         \
-                                        ")) OVER so_far AS stored FROM (" rows ") r "       \
-                                        "WINDOW so_far AS (ORDER BY " order                 \
-                                        " ROWS UNBOUNDED PRECEDING)) r) r "                 \
-                                        "WINDOW so_far AS (ORDER BY " order                 \
-                                        " ROWS UNBOUNDED PRECEDING))"
-
-/* Of these, the slice, and the first row behind it. */
-#define IN_SLICE(row) row ".running <= " SLICE_BYTES
-#define IN_SLICE_OR_NEXT(row) row ".running - " row ".weight <= " SLICE_BYTES
 
 /* The columns of a node; node_rows.c reads them in this order. */
 #define NODE_COLUMNS                                                                          \
@@ -214,80 +164,34 @@ const struct pg_statement statements[STATEMENT_COUNT] = {
     [STATEMENT_FIND_TASKS] =
         {
             .name = "find_tasks",
-            .sql = "SELECT " TASK_COLUMNS ", "
-                   "CASE WHEN " JSON_FITS(
-                       "t.result",
-                       "$3") " THEN t.result END, "
-                             "t.result IS NULL OR " JSON_FITS(
-                                 "t.result",
-                                 "$3") " "
-                                       "FROM " DEFINED_TASKS
-                                       " WHERE t.workflow_id = $1 ORDER BY t.position LIMIT $2",
+            .sql = "SELECT " TASK_COLUMNS ", CASE WHEN t.result_bytes <= $3 THEN t.result END, "
+                   "coalesce(t.result_bytes <= $3, true) FROM " DEFINED_TASKS
+                   " WHERE t.workflow_id = $1 ORDER BY t.position LIMIT $2",
             .types = {PG_ID, PG_INT8, PG_INT4},
         },
-    /* Tasks, and with $4 behind each its attempts, which begin behind attempt $3 of task $2 (0 is
-       the task itself); at most $5 of them. */
     [STATEMENT_SLICE_TASKS] =
         {
             .name = "slice_tasks",
-            .sql =
-                "SELECT position, key, status, is_hook, attempt, queue, node_id, created, "
-                "updated, started, finished, reason, previous, "
-                "CASE WHEN " IN_SLICE("s") " THEN result END, " IN_SLICE(
-                    "s") ", "
-                         "number, exit_status, signal, peak_memory, cpu_us FROM " WITH_SLICES(
-                             "(SELECT " TASK_COLUMNS ", t.result, 0 AS number, NULL::integer AS "
-                             "exit_status, NULL::integer AS signal, NULL::bigint AS peak_memory, "
-                             "NULL::bigint AS cpu_us FROM " DEFINED_TASKS
-                             " WHERE t.workflow_id = $1 AND t.position > $2 "
-                             "ORDER BY t.position LIMIT $5) "
-                             "UNION ALL (" ATTEMPTS(
-                                 "attempts a") " ORDER BY a.position, a.attempt LIMIT $5) "
-                                               "UNION ALL (" ATTEMPTS(
-                                                   "tasks a") " AND a.attempt > 0 AND a.status <> "
-                                                              "'pending' ORDER BY a.position LIMIT "
-                                                              "$5) "
-                                                              "ORDER BY position, number LIMIT $5",
-                             "position, number", "result",
-                             "400 + 40 * coalesce(cardinality(previous), 0)") " s "
-                                                                              "WHERE"
-                                                                              " " IN_SLICE_OR_NEXT(
-                                                                                  "s") " ORDER BY "
-                                                                                       "position, "
-                                                                                       "number",
+            .sql = "SELECT * FROM slice_tasks($1, $2, $3, $4, $5, " TEXT_OF(STORE_SLICE_BYTES) ")",
             .types = {PG_ID, PG_INT4, PG_INT4, PG_BOOL, PG_INT8},
         },
-    /* $10 and $11 are the page; a payload of more than $12 bytes is NULL. */
+    /* $2 to $9 choose, $10 and $11 are the page; a payload of more than $12 bytes is NULL. */
     [STATEMENT_LIST_WORKFLOWS] =
         {
             .name = "list_workflows",
             .sql = "SELECT " WORKFLOW_COLUMNS ", "
-                   "CASE WHEN $1 AND " JSON_FITS("w.payload",
-                                                 "$12") " THEN w.payload END "
-                                                        "FROM workflows w WHERE " WORKFLOW_CHOICE
-                                                        " ORDER BY w.id DESC LIMIT $10 OFFSET $11",
+                   "CASE WHEN $1 AND w.payload_bytes <= $12 THEN w.payload END "
+                   "FROM choose_workflows($2, $3, $4, $5, $6, $7, $8, $9, NULL, $10, $11) w "
+                   "ORDER BY w.id DESC",
             .types = {PG_BOOL, PG_TEXT, PG_TEXT, PG_TEXT_ARRAY, PG_BOOL, PG_TIME, PG_TIME, PG_TEXT,
                       PG_ID, PG_INT8, PG_INT8, PG_INT4},
         },
-    /* $12 is the last id of the page. Gives the row at place $10, too, which ends the page. */
+    /* The same; $12 is the last id of the page. */
     [STATEMENT_SLICE_WORKFLOWS] =
         {
             .name = "slice_workflows",
-            .sql = "SELECT " WORKFLOW_COLUMNS ", "
-                   "CASE WHEN " IN_SLICE("w") " THEN w.payload END, " IN_SLICE(
-                       "w") ", "
-                            "w.place = $10 FROM " WITH_SLICES(
-                                "SELECT " WORKFLOW_COLUMNS ", CASE WHEN $1 THEN w.payload END AS "
-                                "payload "
-                                "FROM workflows w WHERE " WORKFLOW_CHOICE
-                                " AND ($12::uuid IS NULL OR w.id >= "
-                                "$12) "
-                                "ORDER BY w.id DESC LIMIT $10 OFFSET "
-                                "$11",
-                                "id DESC", "payload",
-                                "400 + coalesce(octet_length(comment), "
-                                "0)") " w WHERE " IN_SLICE_OR_NEXT("w") " OR w.place = $10 ORDER "
-                                                                        "BY w.id DESC",
+            .sql = "SELECT * FROM slice_workflows($1, $2, $3, $4, $5, $6, $7, $8, $9, $12, $10, "
+                   "$11, " TEXT_OF(STORE_SLICE_BYTES) ")",
             .types = {PG_BOOL, PG_TEXT, PG_TEXT, PG_TEXT_ARRAY, PG_BOOL, PG_TIME, PG_TIME, PG_TEXT,
                       PG_ID, PG_INT8, PG_INT8, PG_ID},
         },
