@@ -6,6 +6,7 @@
 #include "api/body.h"
 #include "api/launch_body.h"
 #include "api/workflow_json.h"
+#include "base/crash_point.h"
 #include "base/text.h"
 
 #define MAX_KEY_BYTES 255
@@ -318,6 +319,7 @@ static void on_canceled(void *context, const struct pg_failure *failure)
     struct http_request *request = canceling->request;
     const struct api *api = request->context;
     char id[ID_TEXT_SIZE];
+    CRASH_POINT("canceled");
     id_format(&canceling->id, id);
     if (failure != NULL)
         api_failed(request, failure);
@@ -336,7 +338,9 @@ void workflows_cancel(struct http_request *request)
     canceling->request = request;
     if (!api_id(request, "Workflow", &canceling->id))
         return;
-    if (api_ready(request))
-        store_cancel(api->store, &canceling->id, "canceled_by_user", on_cancel_answer, on_canceled,
-                     canceling);
+    if (!api_ready(request))
+        return;
+    store_cancel(api->store, &canceling->id, "canceled_by_user", on_cancel_answer, on_canceled,
+                 canceling);
+    CRASH_POINT("cancel-sent");
 }

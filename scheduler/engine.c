@@ -295,7 +295,9 @@ static void on_answer(void *context, const struct answer *answer)
             run_stop(run, STOP_FENCED);
         break;
     case ANSWER_ROOM:
+        CRASH_POINT("room-heard");
         store_admit(engine->options.store, answer->project, answer->name, NULL, NULL);
+        CRASH_POINT("admit-sent");
         break;
     case ANSWER_LEFT:
         on_left(engine);

@@ -5,6 +5,7 @@
 #include <utlist.h>
 
 #include "base/clock.h"
+#include "base/crash_point.h"
 #include "base/log.h"
 #include "base/memory.h"
 
@@ -245,6 +246,7 @@ static void send_batch(struct log_writer *writer)
                                                .rows = batch->rows,
                                                .row_count = batch->row_count},
                            on_appended, writer);
+    CRASH_POINT("logs-sent");
 }
 
 /* --- its reply ------------------------------------------------------------------------------- */
@@ -299,6 +301,7 @@ static void settle_batch(struct batch *batch)
 static void on_appended(void *context, const struct pg_failure *failure)
 {
     struct log_writer *writer = context;
+    CRASH_POINT("logs-appended");
     writer->under_way = false;
     if (failure != NULL && pg_failure_is_passing(failure)) {
         writer->paused_until_us = clock_mono_us() + PAUSE_US;

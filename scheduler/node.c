@@ -38,6 +38,7 @@ static void on_heartbeat(uv_timer_t *timer)
 static void on_past_reaped(void *context, const struct pg_failure *failure)
 {
     struct engine *engine = context;
+    CRASH_POINT("past-reaped");
     if (failure != NULL && !engine->stopping)
         log_error("the attempts of an earlier daemon could not be ended yet",
                   log_text("error", failure->text));
@@ -64,6 +65,7 @@ static void on_registered(void *context, const struct pg_failure *failure)
     engine->started = true;
     log_info("node registered", log_id("node", &engine->options.node.id));
     store_reap(engine->options.store, NOBODY_MS, on_past_reaped, engine);
+    CRASH_POINT("reap-sent");
 }
 
 static void register_node(struct engine *engine)
@@ -72,6 +74,7 @@ static void register_node(struct engine *engine)
     struct error error;
     engine->started = engine->rebirth = false;
     node->id = id_random();
+    CRASH_POINT("before-note");
     if (leftovers_note(node->state_directory, &node->id, &error) < 0)
         log_warning("should this daemon be killed, the next one will not find its tasks' processes",
                     log_error_text(&error));
@@ -112,6 +115,7 @@ static void on_beat(void *context, const struct pg_failure *failure)
 {
     struct beat *beat = context;
     struct engine *engine = beat->engine;
+    CRASH_POINT("beat-answered");
     engine->beating = false;
     if (failure == NULL) {
         bool lapsed = !node_lease_holds(engine);
@@ -190,6 +194,7 @@ void node_beat(struct engine *engine)
     *beat = (struct beat){engine, clock_boot_us()};
     store_heartbeat(engine->options.store, engine->draining ? "draining" : "active", engine->digest,
                     held, count, on_beat, beat);
+    CRASH_POINT("beat-sent");
     free(held);
 }
 

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/crash_point.h"
 #include "base/log.h"
 #include "base/memory.h"
 
@@ -35,6 +36,7 @@ static void on_expired(void *context, const struct pg_failure *failure)
 {
     struct upkeep *upkeep = context;
     (void)failure; /* tried again in a second */
+    CRASH_POINT("expired");
     upkeep->expiring = false;
 }
 
@@ -45,6 +47,7 @@ static void on_expire(uv_timer_t *timer)
         return;
     upkeep->expiring = true;
     store_expire(upkeep->options.store, on_expired, upkeep);
+    CRASH_POINT("expire-sent");
 }
 
 static void on_clear(uv_timer_t *timer);

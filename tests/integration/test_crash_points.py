@@ -22,7 +22,8 @@ POINTS = sorted({name for source in harness.ROOT.glob("*/*.c")
 # Those that are passed only when the database has been away.
 OF_SPOOL = ("spooled", "replayed")
 # Passed once in a life.
-ONCE = ("definitions-registered", "before-registration", "registration-sent", "registered")
+ONCE = ("definitions-registered", "before-note", "before-registration", "registration-sent", "registered", "reap-sent",
+        "past-reaped")
 CRASHES = [f"{point}:{number}" for point in POINTS if point not in OF_SPOOL
            for number in ((1, 2, 4, 9) if os.environ.get("TORTURE_ALL") and point not in ONCE else (1,))]
 
@@ -84,7 +85,7 @@ def daemon(make, seen, monkeypatch):
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     monkeypatch.setattr(harness, "DIRECTORD", PROGRAM)
     return make(seen.DEFINITIONS, listen=f"127.0.0.1:{harness.free_port()}", concurrency=6, poll_interval="200ms",
-                query_timeout="2s", **seen.settings)
+                heartbeat="500ms", query_timeout="2s", **seen.settings)
 
 
 @pytest.mark.parametrize("point", CRASHES)
