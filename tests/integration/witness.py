@@ -26,8 +26,8 @@ import harness
 
 # Its result is the number of its attempt; what it prints is output().
 SCRIPT = ('echo "start $DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT $$" >> "$WITNESS";'
-          ' for n in 1 2 3; do echo "$DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT $n"; done; %s;'
-          ' echo "$DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT 4"; echo $DIRECTOR_ATTEMPT >&3;'
+          ' n=0; say() { n=$((n + 1)); echo "$DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT $n"; };'
+          ' say; say; say; %s; say; echo $DIRECTOR_ATTEMPT >&3;'
           ' echo "end $DIRECTOR_TASK_ID $DIRECTOR_ATTEMPT $$" >> "$WITNESS"')
 PERSISTENT = "retry: {limit: 30, interval: 50ms}"
 TASKS = f"""
@@ -36,6 +36,7 @@ tasks:
   FLAKY: {{script: '{SCRIPT % "test $DIRECTOR_ATTEMPT -gt 1 || exit 1"}', {PERSISTENT}}}
   SLOW: {{script: '{SCRIPT % "sleep 2"}', {PERSISTENT}}}
   FAIL: {{script: '{SCRIPT % "exit 3"}'}}
+  CHATTY: {{script: '{SCRIPT % "for i in $(seq 60); do say; sleep 0.02; done"}', {PERSISTENT}}}
   LONG: {{script: '{SCRIPT % "sleep 600"}', {PERSISTENT}}}
   STUBBORN: {{script: '{SCRIPT % 'trap "" TERM; setsid sleep 600 & sleep 600'}', grace: 300ms, {PERSISTENT}}}
   N: {{noop: true}}
@@ -52,6 +53,7 @@ test.GROUP: {tasks: [{G: {type: group, tasks: [RUN, N, FLAKY, N]}}, RUN]}
 test.FAILS: {tasks: [N, {G: {type: group, tasks: [FAIL, RUN]}}, N], hooks: {failure: RUN, success: N}}
 test.HOOKED: {tasks: [RUN], hooks: {failure: N, success: RUN}}
 test.SLOW: {tasks: [SLOW, N]}
+test.CHATTY: {tasks: [CHATTY]}
 test.LONG: {tasks: [{G: {type: group, tasks: [LONG, STUBBORN]}}, N]}
 test.LIMITED: {tasks: [RUN], concurrency: {limit: 2}}
 test.REPLACED: {tasks: [SLOW], concurrency: {limit: 1, overlap: replace}}
@@ -104,9 +106,10 @@ def zombies(pid):
     return found
 
 
-def output(task, attempt):
+def output(task, attempt, key):
     """What a task of SCRIPT prints, in whole."""
-    return "".join(f"{task} {attempt} {n}\n" for n in range(1, 5)).encode()
+    lines = 64 if key == "CHATTY" else 4
+    return "".join(f"{task} {attempt} {n}\n" for n in range(1, lines + 1)).encode()
 
 
 def rows_of(connection, query, *values):
@@ -329,7 +332,7 @@ class Witness:
         rows = rows_of(
             connection,
             "SELECT left(t.workflow_id::text, 32) || lpad(to_hex(t.position + 1), 4, '0'), t.attempt, t.node_id::text,"
-            " extract(epoch FROM t.started)::float, extract(epoch FROM t.finished)::float,"
+            " d.key, extract(epoch FROM t.started)::float, extract(epoch FROM t.finished)::float,"
             " ARRAY (SELECT l.start FROM task_logs l WHERE l.workflow_id = t.workflow_id AND l.position = t.position"
             "         AND l.attempt = t.attempt ORDER BY l.start),"
             " ARRAY (SELECT l.content FROM task_logs l WHERE l.workflow_id = t.workflow_id AND l.position = t.position"
@@ -339,8 +342,8 @@ class Witness:
             " WHERE t.status = 'success' AND t.claim IS NOT NULL AND d.action IS NOT NULL")
         harmed = self.harmed_nodes(connection)
         found = []
-        for task, attempt, node, started, finished, starts, contents in rows:
-            expected = output(task, attempt)
+        for task, attempt, node, key, started, finished, starts, contents in rows:
+            expected = output(task, attempt, key)
             contents = list(map(bytes, contents))
             wrong = [start for start, content in zip(starts, contents)
                      if content != expected[start:start + len(content)]]

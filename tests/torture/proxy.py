@@ -14,6 +14,7 @@ bytes. The fault at number k, and with `again` at 2k, 3k …:
     lose     the server does what is asked; then the connection ends instead of the reply
     tear     the same, after a part of the reply
     stall    the server does what is asked; the reply never comes, and the connection stays
+    late     the request is held back; it reaches the server when the daemon has given up and sent it again
 """
 
 import asyncio
@@ -25,9 +26,12 @@ import threading
 
 import harness
 
-FAULTS = ("cut", "lose", "tear", "stall")
+FAULTS = ("cut", "lose", "tear", "stall", "late")
 SOCKET = ".s.PGSQL.5432"
 CANCEL_REQUEST = 80877102
+# Before a late request is delivered; a daemon that sends no more gets it after so many tenths of a second.
+LATE_REQUESTS = 10
+LATE_TRIES = 30
 
 
 class Proxy:
@@ -89,7 +93,6 @@ class Connection:
         self.proxy = proxy
         self.client_reader, self.client_writer = client
         self.server_reader, self.server_writer = server
-        self.request = b""  # what has come of the present one
         self.expected = collections.deque()  # the faults of the requests that the server works on
 
     async def run(self):
@@ -111,26 +114,41 @@ class Connection:
         return head + await reader.readexactly(struct.unpack("!I", head[1:])[0] - 4)
 
     async def forward(self):
+        """Request by request, each as a whole."""
         head = await self.client_reader.readexactly(8)
         size, code = struct.unpack("!II", head)
-        packet = head + await self.client_reader.readexactly(size - 8)
-        ends_request = code != CANCEL_REQUEST
-        while await self.send(packet, ends_request):
+        request = head + await self.client_reader.readexactly(size - 8)
+        whole = True  # as a start-up is, and a CancelRequest, which has no answer
+        counts = code != CANCEL_REQUEST
+        while not whole or await self.send(request, counts):
             packet = await self.message(self.client_reader)
-            ends_request = packet[:1] in b"SQ"
+            request = packet if whole else request + packet
+            whole, counts = packet[:1] in b"SQX", packet[:1] in b"SQ"
 
-    async def send(self, packet, ends_request):
+    async def send(self, request, counts):
         """False when the connection is to end here."""
-        self.request += packet
-        if ends_request:
-            fault = self.proxy.next_fault(self.request)
-            self.request = b""
+        if counts:
+            fault = self.proxy.next_fault(request)
             if fault == "cut":
                 return False
             self.expected.append(fault)
-        self.server_writer.write(packet)
+            if fault == "late":
+                await self.await_resend()
+        self.server_writer.write(request)
         await self.server_writer.drain()
+        if counts and fault == "late":
+            await asyncio.Future()  # nothing comes any more; back() ends the connection with the reply
         return True
+
+    async def await_resend(self):
+        """The daemon closes this connection, and has sent enough by others since then."""
+        while await self.client_reader.read(1 << 16):
+            pass
+        enough = self.proxy.count + LATE_REQUESTS
+        for _ in range(LATE_TRIES):
+            if self.proxy.count >= enough:
+                break
+            await asyncio.sleep(0.1)
 
     async def back(self):
         fault = None
