@@ -197,7 +197,19 @@ RULES = [
      " WHERE state IN ('active', 'draining') GROUP BY host, state_directory HAVING count(*) > 1"),
 ]
 
+# A queued instance is let in by a call of its own, so room is no problem but when nothing moves.
+ROOM = """
+    SELECT l.limited FROM (SELECT DISTINCT limited FROM workflows WHERE queued) l
+     CROSS JOIN LATERAL (SELECT d.concurrency FROM definitions d WHERE d.fullname = l.limited
+                          ORDER BY d.id DESC LIMIT 1) d
+     WHERE coalesce(d.concurrency, 2147483647)
+         > (SELECT count(*) FROM workflows w WHERE w.limited = l.limited AND NOT w.queued)
+         + (SELECT count(DISTINCT w.id) FROM held_tasks h JOIN workflows w ON w.id = h.workflow_id
+             WHERE w.project || '.' || w.name = l.limited AND h.status <> 'progress' AND NOT h.is_hook)
+"""
+
 QUIET_RULES = [
+    ("queued although there is room", ROOM),
     ("unfinished workflow", "SELECT id FROM workflows WHERE finished IS NULL"),
     ("unfinished task",
      "SELECT format('%s/%s', workflow_id, position) FROM tasks WHERE finished IS NULL OR held"),

@@ -1,6 +1,6 @@
 /* Preloaded into a program: notes in the file $SYNC_TRACE, a line each, what it does to files named
- * "spool" and to the folders that such files are made in; while the file $SYNC_FAILS exists the disk
- * does not take what was written. */
+ * "spool" and to the folders that such files are made in; while the file $SYNC_FAILS exists the
+ * disk does not take what was written. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -15,6 +15,7 @@ test.BROKEN: {tasks: [BAD, {B: {task: GOOD}}]}
 test.LONG: {tasks: [LONG]}
 test.HALF: {tasks: [GOOD, BAD]}
 test.PULSE: {tasks: [GOOD], periodic: {interval: 1s}}
+test.ONE: {tasks: [LONG], concurrency: {limit: 1}}
 """
 
 # What is done to the rows (%W is a workflow's id), to the run of which workflow, and a part of what is found.
@@ -84,6 +85,11 @@ PLANTED = [
     ("CHAIN", "INSERT INTO nodes (id, host, boot_id, state_directory, version, queues, slots, max_input)"
      " SELECT gen_random_uuid(), host, boot_id, state_directory, version, queues, slots, max_input FROM nodes",
      "two living nodes"),
+    ("ONE", "UPDATE workflows SET limited = NULL, status = 'canceled', finished = now(), reason = 'replaced' WHERE id = %W;"
+     " UPDATE tasks SET held = false WHERE workflow_id = %W", "queued although there is room"),
+    ("ONE", "INSERT INTO definitions (digest, fullname, project, name, file, document, concurrency)"
+     " SELECT '', fullname, project, name, file, document, 2 FROM definitions WHERE name = 'ONE'",
+     "queued although there is room"),
     ("LONG", "SELECT", "unfinished workflow"),
     ("LONG", "SELECT", "unfinished task"),
     ("CHAIN", "UPDATE workflows SET status = 'canceled' WHERE id = %W", "went from success to canceled"),
@@ -104,6 +110,9 @@ def tables(postgres):
     half = daemon.run("HALF", status="error")["id"]
     runs["HALF"] = daemon.post(f"/api/workflows/{half}/relaunch", {"from": "failed"}).json()["id"]
     daemon.wait(runs["HALF"], "error")
+    runs["ONE"] = daemon.launch("ONE")
+    daemon.wait(runs["ONE"], "progress")
+    daemon.launch("ONE")  # waits for it
     runs["PULSE"] = harness.eventually(
         lambda: database.sql("SELECT id::text FROM workflows WHERE periodic AND finished IS NOT NULL"), "a fire")[0][0]
     daemon.kill()  # as it is: with one that runs
@@ -127,6 +136,13 @@ def test_planted_violation_is_found(tables, run, sql, found):
         problems = checker.check_within(cursor, quiet=True)
     connection.rollback()
     assert any(found in problem for problem in problems), problems
+
+
+def test_nothing_else_is_found_while_something_waits(tables):
+    """An instance that waits for its turn is no problem but for being unfinished."""
+    connection, _ = tables
+    assert {problem.split(":")[0] for problem in checker.check(connection, quiet=True)} == {
+        "unfinished workflow", "unfinished task"}
 
 
 def test_every_rule_has_a_planted_violation():
