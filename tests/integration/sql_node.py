@@ -21,6 +21,7 @@ class Node:
         self.database = database
         self.slots = slots
         self.id = str(uuid.uuid4())
+        database.sql("SET lock_timeout = '20 s'")  # what waits for the test's own transaction would wait for ever
         self.last_ms = int(time.time() * 1000) - 10000
         database.sql("SELECT register_node(%s, 'host', 'boot', %s, 'version', '{*}', %s, %s, %s)", self.id, self.id, slots,
                      max_input, self.id)
