@@ -285,18 +285,33 @@ static enum definition_file_state collect_source(struct loader *loader, struct s
     return was_known(loader, source->name) ? DEFINITION_FILE_KEPT : DEFINITION_FILE_LEFT_OUT;
 }
 
-static void append_problems(struct arena *arena, struct definition_problem **problems, int *count,
-                            const struct report_list *list)
+static void add_problems(struct definition_problem *problems, int *count,
+                         const struct report_list *list)
 {
     if (list->count == 0)
         return;
-    struct definition_problem *all =
-        arena_new(arena, (size_t)*count + (size_t)list->count, sizeof *all);
-    if (*count)
-        memcpy(all, *problems, (size_t)*count * sizeof *all);
-    memcpy(all + *count, list->items, (size_t)list->count * sizeof *all);
-    *problems = all;
+    memcpy(problems + *count, list->items, (size_t)list->count * sizeof *problems);
     *count += list->count;
+}
+
+static void collect_problems(struct loader *loader)
+{
+    struct definition_set *set = loader->set;
+    size_t errors = 0;
+    size_t warnings = 0;
+    for (int i = 0; i < loader->count; i++) {
+        struct report *report = &loader->sources[i].report;
+        report_finish(report);
+        errors += (size_t)report->errors.count;
+        warnings += (size_t)report->warnings.count;
+    }
+    set->errors = arena_new(&set->arena, errors, sizeof *set->errors);
+    set->warnings = arena_new(&set->arena, warnings, sizeof *set->warnings);
+    for (int i = 0; i < loader->count; i++) {
+        const struct report *report = &loader->sources[i].report;
+        add_problems(set->errors, &set->error_count, &report->errors);
+        add_problems(set->warnings, &set->warning_count, &report->warnings);
+    }
 }
 
 static int compare_definitions(const void *a, const void *b)
@@ -314,16 +329,14 @@ static void collect(struct loader *loader)
         most += (size_t)loader->sources[i].workflow_count;
     set->definitions = arena_new(&set->arena, most, sizeof *set->definitions);
     set->files = arena_new(&set->arena, (size_t)loader->count, sizeof *set->files);
+    collect_problems(loader);
     for (int i = 0; i < loader->count; i++) {
         struct source *source = &loader->sources[i];
-        report_finish(&source->report);
         set->files[set->file_count++] = (struct definition_file_status){
             .name = source->name,
             .state = collect_source(loader, source),
             .error_count = source->report.errors.count,
         };
-        append_problems(&set->arena, &set->errors, &set->error_count, &source->report.errors);
-        append_problems(&set->arena, &set->warnings, &set->warning_count, &source->report.warnings);
     }
     if (set->definition_count)
         qsort(set->definitions, (size_t)set->definition_count, sizeof *set->definitions,

@@ -470,15 +470,25 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_check_of_hostile_files(tmp_path, name):
-    """Each is below the bounds of a file, and refused in little time and memory."""
-    write(tmp_path, a="tasks: {N: {noop: true}}\n" + HOSTILE[name])
-    checking = subprocess.Popen([harness.DIRECTORD, "--check", tmp_path], stderr=subprocess.DEVNULL,
+def check_costs_little(directory):
+    """Errors are found in little time and memory."""
+    checking = subprocess.Popen([harness.DIRECTORD, "--check", directory], stderr=subprocess.DEVNULL,
                                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (10, 10)))
     _, status, used = os.wait4(checking.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 1
     assert used.ru_maxrss < 500 * 1024
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_check_of_hostile_files(tmp_path, name):
+    """Each is below the bounds of a file."""
+    write(tmp_path, a="tasks: {N: {noop: true}}\n" + HOSTILE[name])
+    check_costs_little(tmp_path)
+
+
+def test_check_of_many_wrong_files(tmp_path):
+    write(tmp_path, **{f"f{n}": "not: right" for n in range(10000)})
+    check_costs_little(tmp_path)
 
 
 def test_examples_are_good():
