@@ -214,6 +214,7 @@ BEGIN
         SELECT s.id, o.scheduled FROM schedules s
          CROSS JOIN LATERAL (SELECT c.scheduled FROM fires c
                               WHERE c.schedule_id = s.id AND c.scheduled < v_now - p_fires_age
+                                AND coalesce(c.until, c.scheduled) < v_now - p_fires_age
                               ORDER BY c.scheduled LIMIT p_limit) o
          LIMIT p_limit) old
      WHERE f.schedule_id = old.id AND f.scheduled = old.scheduled;
