@@ -28,7 +28,7 @@ struct lane {
     struct part parts[MAX_PARTS];
     int count;
     struct id batch; /* of the part on top */
-    int slow; /* sendings of this batch that took too long */
+    int slow;        /* sendings of this batch that took too long */
 };
 
 struct batcher {

@@ -271,7 +271,7 @@ struct done_call {
     void *context;
     int reserved;
     bool answers;
-    bool claims; /* it is the claim under way */
+    bool claims;    /* it is the claim under way */
     answer_cb each; /* gets what concerns the caller; may be NULL */
 };
 

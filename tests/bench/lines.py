@@ -315,7 +315,8 @@ def size(postgres):
                      LESS)
         before = on.resident_bytes()
         clients = [Client(on.daemon.address) for _ in range(connections)]
-        clients[-1].request("GET", "/api/ping")
+        for client in clients:
+            client.request("GET", "/api/ping")
         each = (on.resident_bytes() - before) / connections
         yield Figure("size of an idle connection", each / 1024, "KiB", 4, "the aim", 1, LESS)
         for client in clients:
