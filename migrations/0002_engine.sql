@@ -670,8 +670,7 @@ BEGIN
                CASE WHEN i.empty THEN 'success' WHEN b.begun THEN 'progress' ELSE 'pending' END::status,
                i.scheduled IS NOT NULL, CASE WHEN d.concurrency IS NOT NULL AND NOT i.empty THEN d.fullname END,
                i.queued AND NOT i.empty, i.created, greatest(i.created, v_now),
-               CASE WHEN i.empty OR b.begun THEN greatest(i.created, v_now) END,
-               CASE WHEN i.empty THEN greatest(i.created, v_now) END,
+               CASE WHEN i.empty OR b.begun THEN v_now END, CASE WHEN i.empty THEN v_now END,
                CASE WHEN NOT i.empty AND NOT i.queued THEN v_now + make_interval(secs => d.timeout) END,
                i.scheduled, i.relaunched, i.comment, i.payload
           FROM item i
@@ -699,7 +698,7 @@ BEGIN
                CASE WHEN p.role = 'task' THEN p.waiting ELSE 0 END, p.take::integer, p.queue,
                CASE WHEN p.ready AND NOT p.take THEN v_now END,
                CASE WHEN p.take THEN p_node END, CASE WHEN p.take THEN p_batch END, p.created, v_now,
-               CASE WHEN p.take THEN greatest(p.created, v_now) END
+               CASE WHEN p.take THEN v_now END
           FROM placed p
             ON CONFLICT DO NOTHING
     )
