@@ -62,9 +62,9 @@ def test_nobody_dies_of_an_outage(rig, database, tmp_path):
 
 def test_overdue_node_is_declared_dead_after_a_whole_lease(rig, database):
     """The other side of it: one that does not come back is, by whoever was connected as long."""
-    victim = rig(lease="3s").start()
+    victim = rig(lease="3s", query_timeout="2s").start()
     lost = victim.node
-    witness = rig(lease="3s").start()
+    witness = rig(lease="3s", query_timeout="2s").start()
     victim.kill()
     (overdue_s,) = eventually(lambda: database.sql("SELECT extract(epoch FROM now() - heartbeat)::float FROM nodes"
                                                    " WHERE id = %s AND state = 'dead'", lost), "it is declared dead")[0]
@@ -74,7 +74,7 @@ def test_overdue_node_is_declared_dead_after_a_whole_lease(rig, database):
 
 def test_who_cannot_renew_claims_nothing(rig, database):
     """Before another one may declare it dead it stops; once it has renewed it goes on."""
-    daemon = rig(lease="3s", poll_interval="50ms").start()
+    daemon = rig(lease="3s", query_timeout="2s", poll_interval="50ms").start()
     node = daemon.node
     daemon.run("RUN")
     with database.server.connect(database.name) as other, other.cursor() as cursor:

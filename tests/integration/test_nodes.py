@@ -65,7 +65,7 @@ def test_list(rig, gate):
 
 def test_states(rig):
     """active → draining → stopped, and dead where the heartbeat is overdue."""
-    observer, leaver, victim = (rig(lease="2s").start() for _ in range(3))
+    observer, leaver, victim = (rig(lease="2s", query_timeout="1s").start() for _ in range(3))
     left, lost = leaver.node, victim.node
     leaver.send_signal(signal.SIGUSR1)
     await_state(observer, left, "draining")
