@@ -7,7 +7,7 @@
 #include "base/pace.h"
 
 /* Fewer items to a batch cost more than their wait. */
-#define SMALLEST_PART 32
+#define SMALLEST_PART 64
 #define DEFAULT_MAX_ITEMS 1000
 #define DEFAULT_MAX_BYTES (8u << 20)
 

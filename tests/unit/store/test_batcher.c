@@ -5,7 +5,7 @@
 #include "store/batcher.h"
 #include "tests/unit/unit.h"
 
-#define ITEMS 200
+#define ITEMS 400
 
 /* A link that remembers what was sent and answers when the test says so. */
 struct sending {
@@ -217,10 +217,10 @@ END_TEST
 
 START_TEST(many_go_in_parts)
 {
-    static const int expected[] = {50, 37, 32, 32, 32, 17};
+    static const int expected[] = {100, 75, 64, 64, 64, 33};
     start_with(&(struct batcher_options){.parts = 4});
     batcher_hold(batcher);
-    add(0, 199);
+    add(0, 399);
     batcher_send(batcher);
     for (int i = 0, first = 0; i < 6; first += expected[i++]) {
         expect_sent(i, first, expected[i]);
