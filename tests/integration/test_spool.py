@@ -290,11 +290,11 @@ def synced(rig, tmp_path):
 
 @needs_preload
 def test_what_is_in_the_spool_is_on_the_disk(synced, away, gate):
-    """The folder knows the new file before anything is in it, and every write is followed by a sync."""
+    """The folder knows the new file (and that of its own id) before anything is in it; each write is followed by a sync."""
     make_daemon, trace, _ = synced
     daemon = make_daemon()
     workflows = end_without_database(daemon, away, gate)
-    pattern = re.compile("folder (write sync )+")
+    pattern = re.compile("(folder )+(write sync )+")
     eventually(lambda: pattern.fullmatch(trace.read_text().replace("\n", " ")), lambda: trace.read_text())
     away.start()
     check_results(daemon, workflows)

@@ -28,7 +28,7 @@ def test_attempt_waits_for_room(pair, database):
     poor, rich = pair
     with starved(poor):
         workflow = rich.launch("RUN", {"a": 1})
-        poor.await_log(f"{NO_ROOM}(.|\\n)*{NO_ROOM}")  # it tries again
+        poor.await_log(NO_ROOM)  # once; it tries again
         assert task_row(database, workflow) == ("progress", 1, True)
     (task,) = rich.wait(workflow)["tasks"]
     assert task["attempt"] == 1 and task["result"]["payload"] == {"a": 1}
