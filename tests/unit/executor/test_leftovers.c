@@ -72,7 +72,8 @@ START_TEST(what_is_left_is_killed)
     ck_assert_int_eq(signal_of(detached), 0);
 
     int found = leftovers_kill(folder, &error);
-    ck_assert_msg(found == 6, "%d %s", found, error.text); /* with three times `sleep` */
+    /* With two more that are `sleep`, if their shells have come to that. */
+    ck_assert_msg(found >= 4 && found <= 6, "%d %s", found, error.text);
     ck_assert_int_eq(signal_of(plain), SIGKILL);
     ck_assert_int_eq(signal_of(deaf), SIGKILL);
     ck_assert_int_eq(signal_of(stopped), SIGKILL);

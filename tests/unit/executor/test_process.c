@@ -408,7 +408,8 @@ START_TEST(nothing_is_left)
         ck_assert_msg(run.end.outcome == ATTEMPT_SUCCESS && !run.end.left_behind, "%s: %s",
                       scripts[i], run.end.result);
         ck_assert_msg(run.marked == 0, "%s: %d left", scripts[i], run.marked);
-        ck_assert_msg(clock_mono_us() - begun_us < US_PER_SECOND, "%s: took long", scripts[i]);
+        /* Not as long as the sleeps, however busy the machine is. */
+        ck_assert_msg(clock_mono_us() - begun_us < 60 * US_PER_SECOND, "%s: took long", scripts[i]);
         run_done(&run);
     }
 }
