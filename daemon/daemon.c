@@ -308,6 +308,13 @@ static void await_file(void *context, const char *name)
         watcher_await(daemon->watcher, name);
 }
 
+static void await_directory(void *context)
+{
+    const struct daemon *daemon = context;
+    if (daemon->watcher != NULL)
+        watcher_await_directory(daemon->watcher);
+}
+
 static void watch_files(struct daemon *daemon)
 {
     struct error error;
@@ -382,6 +389,7 @@ static void open_catalog(struct daemon *daemon)
         .begin_read = begin_read,
         .end_read = end_read,
         .await_file = await_file,
+        .await_directory = await_directory,
         .on_change = on_catalog_change,
         .context = daemon,
     });

@@ -324,6 +324,7 @@ static void fail_load(struct catalog *catalog)
     if (catalog->error.code != -ECANCELED)
         log_error("definitions not loaded; what was loaded before stays",
                   log_error_text(&catalog->error));
+    catalog->options.await_directory(catalog->options.context);
     generation_done(&catalog->next);
     finish(catalog, &catalog->error);
 }

@@ -286,6 +286,12 @@ static void watch_directory(struct watcher *watcher, const uv_stat_t *identity)
     watcher->watch = inotify_add_watch(watcher->fd, watcher->options.directory, EVENTS);
 }
 
+void watcher_await_directory(struct watcher *watcher)
+{
+    unwatch_directory(watcher);
+    watcher->identity = (uv_stat_t){0};
+}
+
 static void on_looked(struct watcher *watcher, const uv_stat_t *found)
 {
     bool watched = watcher->watch >= 0;

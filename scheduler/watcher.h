@@ -33,4 +33,7 @@ char **watcher_end_read(struct watcher *watcher);
  * before the directory was watched, or by another name. A change is reported when it is complete.
  */
 void watcher_await(struct watcher *watcher, const char *name);
+/* The directory could not be read. Once it is there (again) that is reported as a change, also when
+ * it is the same as before. */
+void watcher_await_directory(struct watcher *watcher);
 void watcher_close(struct watcher *watcher, void (*on_closed)(void *context), void *context);
