@@ -64,16 +64,15 @@ START_TEST(what_is_left_is_killed)
     struct error error;
     note(&first);
     note(&second);
-    pid_t plain = start(&first, "echo ready; sleep 100; :");
-    pid_t deaf = start(&second, "trap '' TERM HUP INT; echo ready; sleep 100; :");
+    pid_t plain = start(&first, "sleep 100 & echo ready; wait");
+    pid_t deaf = start(&second, "trap '' TERM HUP INT; sleep 100 & echo ready; wait");
     pid_t detached = start(&second, "setsid sh -c '(setsid sleep 100 &) ; echo ready'; :");
     pid_t stopped = start(&first, "echo ready; kill -STOP $$");
     pid_t stranger = start(&other, "echo ready; sleep 100; :");
     ck_assert_int_eq(signal_of(detached), 0);
 
     int found = leftovers_kill(folder, &error);
-    /* With two more that are `sleep`, if their shells have come to that. */
-    ck_assert_msg(found >= 4 && found <= 6, "%d %s", found, error.text);
+    ck_assert_msg(found == 6, "%d %s", found, error.text); /* with three times `sleep` */
     ck_assert_int_eq(signal_of(plain), SIGKILL);
     ck_assert_int_eq(signal_of(deaf), SIGKILL);
     ck_assert_int_eq(signal_of(stopped), SIGKILL);
