@@ -21,8 +21,8 @@
 /* Attempts to stop that were not claimed yet as far as this daemon knows: more than this many at a
  * time are left to the heartbeat. */
 #define EARLY_MAX 1024
-/* How long the database may take for the last ends when the daemon stops; then they are left in the
- * spool. */
+/* How long the database may take for the last ends and logs when the daemon stops; then the ends
+ * are left in the spool. */
 #define LAST_ENDS_MS 10000
 
 bool engine_accepts(const struct engine *engine)
@@ -327,6 +327,11 @@ static void on_answer(void *context, const struct answer *answer)
 
 /* --- life ------------------------------------------------------------------------------------ */
 
+static void on_logs_written(void *context)
+{
+    engine_check_stopped(context);
+}
+
 struct engine *engine_new(const struct engine_options *options)
 {
     struct engine *engine = mem_new(1, sizeof *engine);
@@ -340,8 +345,10 @@ struct engine *engine_new(const struct engine_options *options)
         uv_timer_init(options->loop, timers[i]);
         timers[i]->data = engine;
     }
-    engine->logs = log_writer_new(
-        &(struct log_writer_options){.loop = options->loop, .store = options->store});
+    engine->logs = log_writer_new(&(struct log_writer_options){.loop = options->loop,
+                                                               .store = options->store,
+                                                               .on_idle = on_logs_written,
+                                                               .context = engine});
     store_set_events(options->store, &(struct store_events){.reserve = on_reserve,
                                                             .release = on_release,
                                                             .on_answer = on_answer,
@@ -393,15 +400,35 @@ static void report_stopped(struct engine *engine)
     on_stopped(engine->stopped_context);
 }
 
+static void on_ends_overdue(uv_timer_t *timer);
+
 static void on_stop_beat(void *context, const struct pg_failure *failure)
 {
     (void)failure;
     report_stopped(context);
 }
 
+/* What was printed by attempts whose ends are committed, while the logs' connection was away. */
+static bool awaits_logs(const struct engine *engine)
+{
+    return !engine->forgoes_logs && !log_writer_is_idle(engine->logs) &&
+           store_is_up(engine->options.store);
+}
+
+static void forgo_logs(struct engine *engine)
+{
+    engine->forgoes_logs = true;
+    uv_timer_start(&engine->deadline, on_ends_overdue, LAST_ENDS_MS, 0);
+    engine_check_stopped(engine);
+}
+
 static void on_ends_overdue(uv_timer_t *timer)
 {
     struct engine *engine = timer->data;
+    if (engine->running == 0 && awaits_logs(engine)) {
+        forgo_logs(engine);
+        return;
+    }
     if (engine->running > 0)
         log_warning("the database did not take the last results in time",
                     log_int("attempts", engine->running));
@@ -419,7 +446,7 @@ void engine_check_stopped(struct engine *engine)
     if (!engine->awaits_ends)
         uv_timer_start(&engine->deadline, on_ends_overdue, LAST_ENDS_MS, 0);
     engine->awaits_ends = true;
-    if (engine->running > 0 || engine->signed_off)
+    if (engine->running > 0 || engine->signed_off || awaits_logs(engine))
         return;
     engine->signed_off = true;
     store_heartbeat(engine->options.store, "stopped", engine->digest, NULL, 0, on_stop_beat,
@@ -465,7 +492,7 @@ void engine_stop(struct engine *engine, int64_t grace_ms, void (*on_stopped)(voi
 
 void engine_hurry(struct engine *engine)
 {
-    if (engine->awaits_ends && !store_is_up(engine->options.store)) {
+    if (engine->awaits_ends && (!store_is_up(engine->options.store) || awaits_logs(engine))) {
         on_ends_overdue(&engine->deadline);
         return;
     }

@@ -68,9 +68,10 @@ struct engine {
     struct store_held *early; /* attempts to stop whose claim has not been heard of yet */
     int early_count;
     bool grace_over;
-    bool awaits_ends; /* nothing runs any more, only the database may be waited for */
-    bool signed_off;  /* has said in the tables that it stopped */
-    bool rebirth;     /* declared dead, or not registered */
+    bool awaits_ends;  /* nothing runs any more, only the database may be waited for */
+    bool forgoes_logs; /* it is not waited for with those that are not written */
+    bool signed_off;   /* has said in the tables that it stopped */
+    bool rebirth;      /* declared dead, or not registered */
     void (*on_started)(void *context);
     void *started_context;
     void (*on_stopped)(void *context);

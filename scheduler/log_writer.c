@@ -90,6 +90,11 @@ static void delist(struct run_log *log)
         uv_timer_stop(&log->writer->tick);
 }
 
+bool log_writer_is_idle(const struct log_writer *writer)
+{
+    return writer->logs == NULL;
+}
+
 /* The batch can do without it. */
 static void leave_batch(struct run_log *log)
 {
@@ -312,6 +317,8 @@ static void on_appended(void *context, const struct pg_failure *failure)
                   log_text("error", failure->text), log_text("sqlstate", failure->sqlstate));
     settle_batch(&writer->batch);
     send_batch(writer);
+    if (writer->logs == NULL && writer->options.on_idle != NULL)
+        writer->options.on_idle(writer->options.context);
 }
 
 /* --- time ------------------------------------------------------------------------------------ */
@@ -351,10 +358,17 @@ struct log_writer *log_writer_new(const struct log_writer_options *options)
 void log_writer_stop(struct log_writer *writer)
 {
     struct run_log *log;
+    int lost = 0;
     writer->stopped = true;
     uv_timer_stop(&writer->tick);
     DL_FOREACH(writer->logs, log)
-    release(log);
+    {
+        lost++;
+        release(log);
+    }
+    if (lost > 0)
+        log_warning("the database did not take the last logs in time; their ends are lost",
+                    log_int("logs", lost));
 }
 
 static void on_closed(uv_handle_t *handle)

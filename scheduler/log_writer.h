@@ -33,8 +33,10 @@ struct run_log;
 struct log_writer_options {
     uv_loop_t *loop;
     struct store *store;
-    int tick_ms; /* how soon the first bytes are written; 0: 100 */
-    int tail_ms; /* from one writing of a tail to the next; 0: 1,000 */
+    int tick_ms;                    /* how soon the first bytes are written; 0: 100 */
+    int tail_ms;                    /* from one writing of a tail to the next; 0: 1,000 */
+    void (*on_idle)(void *context); /* all there was is written; NULL: nobody asks */
+    void *context;
     /* store_takes_logs and store_append_logs, or what a test puts in their place. NULL: these. */
     bool (*is_up)(const struct store *store);
     void (*append)(struct store *store, const struct log_batch *batch, store_done_cb on_done,
@@ -42,7 +44,10 @@ struct log_writer_options {
 };
 
 struct log_writer *log_writer_new(const struct log_writer_options *options);
-/* Nothing more is written; ends that wait no longer do. */
+/* There is nothing left to be written. */
+bool log_writer_is_idle(const struct log_writer *writer);
+/* Nothing more is written; ends that wait no longer do. What is left is lost, and the log says so.
+ */
 void log_writer_stop(struct log_writer *writer);
 /* Frees a stopped writer, after the store was closed. */
 void log_writer_close(struct log_writer *writer);

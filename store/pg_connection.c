@@ -6,8 +6,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 
-/* A server that is up answers within milliseconds; the rest is for several hosts, tried one after
- * the other. */
+/* For all hosts, tried one after the other. */
 #define CONNECT_TIMEOUT_US (20 * US_PER_SECOND)
 
 /* --- the beginning, in a worker -------------------------------------------------------------- */
@@ -24,6 +23,7 @@ static int open_session(struct pg_connection *connection)
     }
     session->give_up = &connection->give_up;
     session->deadline_us = clock_mono_us() + CONNECT_TIMEOUT_US;
+    session->patience_us = options->reply_timeout_ms * INT64_C(1000);
     if (pg_session_open(session, options->conninfo, connection->statement_timeout_ms,
                         &connection->failure) != 0)
         return -1;

@@ -16,13 +16,24 @@ static bool given_up(const struct pg_session *session)
     return session->give_up != NULL && atomic_load(session->give_up);
 }
 
+/* A host that is not there takes longer than a server that does not answer: after it the next one
+ * of several is tried. */
+static int64_t wait_end_us(const struct pg_session *session)
+{
+    int64_t end_us = clock_mono_us() + session->patience_us;
+    bool is_patient =
+        session->patience_us == 0 || PQstatus(session->connection) == CONNECTION_STARTED;
+    return is_patient || end_us > session->deadline_us ? session->deadline_us : end_us;
+}
+
 /* Waits until the socket has one of the poll `events`. 0; -1 past the deadline or when the owner
  * gave up. */
 static int wait_for(struct pg_session *session, short events, struct pg_failure *failure)
 {
     struct pollfd poller = {.fd = PQsocket(session->connection), .events = events};
+    int64_t end_us = wait_end_us(session);
     while (!given_up(session)) {
-        int64_t left_ms = (session->deadline_us - clock_mono_us()) / 1000;
+        int64_t left_ms = (end_us - clock_mono_us()) / 1000;
         if (left_ms <= 0) {
             pg_failure_set(failure, PG_AWAY, "the database server did not answer in time");
             return -1;

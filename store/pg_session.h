@@ -13,6 +13,7 @@
 struct pg_session {
     PGconn *connection;         /* NULL while there is none */
     int64_t deadline_us;        /* monotonic; set by the caller before a call that waits */
+    int64_t patience_us;        /* the server may say nothing for so long; 0: until the deadline */
     const atomic_bool *give_up; /* true ends every wait early; may be NULL */
 };
 

@@ -1,12 +1,14 @@
 """The output of tasks: what is kept of it, when it can be read, and how."""
 
 import re
+import signal
 import threading
 import time
 
 import pytest
 
 from harness import eventually
+from proxy import Proxy
 
 DEFINITIONS = r"""
 tasks:
@@ -294,6 +296,42 @@ def test_connections_lost(daemon):
     wanted = "".join(f"line {i}\n" for i in range(1, 61))
     eventually(lambda: read_log(daemon, workflow) == wanted, lambda: read_log(daemon, workflow))
     assert follower.end() == wanted
+
+
+@pytest.fixture
+def proxy(postgres):
+    proxy = Proxy(postgres)
+    yield proxy
+    proxy.close()
+
+
+def lose_log_connection(daemon, proxy):
+    """For as long as the log-in of the next one is not answered."""
+    daemon.run("ECHO", {"text": "first"})
+    proxy.arm("stall", 1, of=b"application_name\0directord")
+    assert daemon.database.value("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                                 " WHERE datname = current_database() AND query LIKE '%%append_logs(%%'"
+                                 " AND pid <> pg_backend_pid()") == 1
+    eventually(lambda: proxy.reached, "the log connection is asked for again")
+
+
+def test_stop_waits_for_logs(start, database, proxy):
+    daemon = start(DEFINITIONS, database_uri=proxy.uri(database.name), query_timeout="3s")
+    lose_log_connection(daemon, proxy)
+    daemon.run("ECHO", {"text": "second"})
+    assert database.value("SELECT string_agg(encode(content, 'escape'), '|') FROM task_logs") == "first\n"
+    assert daemon.stop() == 0
+    assert database.value("SELECT count(*) FROM task_logs WHERE content = 'second\n'") == 1
+
+
+def test_stop_says_which_logs_it_gave_up(start, database, proxy):
+    daemon = start(DEFINITIONS, database_uri=proxy.uri(database.name), query_timeout="25s")
+    lose_log_connection(daemon, proxy)
+    daemon.run("ECHO", {"text": "second"})
+    daemon.send_signal(signal.SIGTERM)
+    daemon.await_log("stopping")
+    assert daemon.stop() == 0  # a second signal
+    daemon.await_log("the database did not take the last logs in time; their ends are lost. logs=1")
 
 
 # --- the request -------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ static struct {
 static uv_loop_t loop;
 static struct log_writer *writer;
 static int written;
+static int idle;
 
 static bool is_up(const struct store *store)
 {
@@ -68,14 +69,24 @@ static void await_batch(void)
         uv_run(&loop, UV_RUN_ONCE);
 }
 
+static void on_idle(void *context)
+{
+    (void)context;
+    idle++;
+}
+
 static void set_up(void)
 {
     memset(&database, 0, sizeof database);
     database.is_up = true;
-    written = 0;
+    written = idle = 0;
     uv_loop_init(&loop);
-    writer = log_writer_new(&(struct log_writer_options){
-        .loop = &loop, .tick_ms = 1, .tail_ms = 2, .is_up = is_up, .append = append});
+    writer = log_writer_new(&(struct log_writer_options){.loop = &loop,
+                                                         .tick_ms = 1,
+                                                         .tail_ms = 2,
+                                                         .is_up = is_up,
+                                                         .append = append,
+                                                         .on_idle = on_idle});
 }
 
 static void tear_down(void)
@@ -317,6 +328,25 @@ START_TEST(alternation_in_bytes_fills_no_batch_beyond_its_bound)
 }
 END_TEST
 
+START_TEST(idle_when_all_is_written)
+{
+    struct log_ring ring;
+    struct run_log *log = open_log(1, &ring, 100, 300);
+    ck_assert(log_writer_is_idle(writer));
+    print(log, &ring, "first");
+    ck_assert(!log_writer_is_idle(writer));
+    await_batch();
+    print(log, &ring, "second");
+    answer(NULL);
+    ck_assert_int_eq(idle, 0);
+    await_batch();
+    answer(NULL);
+    ck_assert_int_eq(idle, 1);
+    ck_assert(log_writer_is_idle(writer));
+    run_log_end(log, &ring, on_written, NULL);
+}
+END_TEST
+
 START_TEST(stopped_writes_nothing)
 {
     struct log_ring rings[2];
@@ -350,6 +380,7 @@ int main(void)
     tcase_add_test(tcase, late_logs_are_bounded);
     tcase_add_test(tcase, who_prints_much_leaves_room);
     tcase_add_test(tcase, alternation_in_bytes_fills_no_batch_beyond_its_bound);
+    tcase_add_test(tcase, idle_when_all_is_written);
     tcase_add_test(tcase, stopped_writes_nothing);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
