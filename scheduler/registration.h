@@ -1,5 +1,5 @@
 /* Definitions and schedules as the JSON that register_definitions and register_schedules take
- * (migrations/0003_definitions.sql). */
+ * (migrations/0006_definitions.sql). */
 #pragma once
 
 #include "base/buffer.h"

@@ -3,7 +3,7 @@
  * Writing has a connection of its own, so that the volume of logs delays nothing else. A batch that
  * failed with the connection may have been committed, and may be committed yet: what its caller
  * sends next for the same logs are the same rows again, not a new cut of the same bytes. See
- * migrations/0004_logs.sql for what a row is.
+ * migrations/0007_logs.sql for what a row is.
  */
 #pragma once
 

@@ -249,7 +249,7 @@ void store_measure_clock(struct store *store);
 
 /* --- definitions ----------------------------------------------------------------------------- */
 
-/* `json` as register_definitions and register_schedules in migrations/0003_definitions.sql take it.
+/* `json` as register_definitions and register_schedules in migrations/0006_definitions.sql take it.
  * `each` is called for every element in order, then on_done. */
 void store_register_definitions(struct store *store, struct json_span json,
                                 void (*each)(void *context, int place, int64_t id),
