@@ -83,16 +83,13 @@ LANGUAGE sql IMMUTABLE AS $$
                 NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::answer
 $$;
 
--- Locks workflows, by id, and tells their definitions, in the order of the ids; NULL for one that is gone.
-CREATE FUNCTION lock_workflows(p_ids uuid[]) RETURNS bigint[]
+-- Locks workflows, by id, and tells their definitions and places, in the order of the ids; NULL for one that is gone.
+CREATE FUNCTION lock_workflows(p_ids uuid[], OUT definitions bigint[], OUT rows tid[])
 LANGUAGE plpgsql AS $$
-DECLARE
-    v_definitions bigint[];
 BEGIN
-    SELECT array_agg(l.definition_id ORDER BY i.place) INTO v_definitions
+    SELECT array_agg(l.definition_id ORDER BY i.place), array_agg(l.row ORDER BY i.place) INTO definitions, rows
       FROM (SELECT * FROM unnest(p_ids) WITH ORDINALITY AS u (id, place) ORDER BY u.id) i
-      LEFT JOIN LATERAL (SELECT w.definition_id FROM workflows w WHERE w.id = i.id FOR UPDATE) l ON true;
-    RETURN v_definitions;
+      LEFT JOIN LATERAL (SELECT w.definition_id, w.ctid AS row FROM workflows w WHERE w.id = i.id FOR UPDATE) l ON true;
 END $$;
 
 -- Notes which tasks a batch has claimed. A batch that is sent again may find new ones, and ones that it had lost.

@@ -1,5 +1,34 @@
 -- The moves of tasks: from due to claimed, from running to ended. The rules are those of 0002_engine.sql.
 
+-- Claims the tasks at `p_rows` that are still what they were when they were found, and begins those of their workflows that
+-- had not begun. The caller holds the workflows' locks.
+CREATE FUNCTION take_tasks(p_batch uuid, p_node uuid, p_rows tid[], p_workflows uuid[], p_workflow_rows tid[],
+                           p_definitions bigint[], OUT workflows uuid[], OUT positions integer[], OUT attempts integer[],
+                           OUT definitions bigint[])
+LANGUAGE plpgsql SET enable_nestloop = off SET enable_hashjoin = on AS $$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+BEGIN
+    WITH taken AS (
+        UPDATE tasks t
+           SET status = 'progress', held = true, due = NULL, node_id = p_node, claim = p_batch,
+               attempt = t.attempt + 1, started = v_now, updated = v_now, finished = NULL,
+               exit_status = NULL, signal = NULL, peak_memory = NULL, cpu_us = NULL, reason = NULL, result = NULL
+          FROM unnest(p_rows, p_workflows, p_workflow_rows, p_definitions)
+               AS c (row, workflow_id, workflow_row, definition_id)
+         WHERE t.ctid = ANY (p_rows) AND t.ctid = c.row AND t.workflow_id = c.workflow_id AND t.status = 'pending'
+           AND coalesce(t.due <= v_now, false)
+        RETURNING t.workflow_id, t.position, t.attempt, c.workflow_row, c.definition_id
+    ), begun AS (
+        UPDATE workflows w SET status = 'progress', started = v_now, updated = v_now
+         WHERE w.ctid = ANY (ARRAY (SELECT k.workflow_row FROM taken k)) AND w.status = 'pending'
+    )
+    SELECT array_agg(k.workflow_id), array_agg(k.position), array_agg(k.attempt), array_agg(k.definition_id)
+      INTO workflows, positions, attempts, definitions
+      FROM taken k;
+END $$;
+
 -- Claims up to `p_slots` tasks that are due in this node's queues, the oldest first over all workflows.
 -- Locks: the workflows of its candidates in id order, leaving out those that another transaction holds: the answer
 -- `skipped` says so, and the caller asks again soon. So it does of a candidate that has changed before its workflow was
@@ -12,6 +41,7 @@ DECLARE
     v_now timestamptz := clock_timestamp();
     v_rows tid[];
     v_workflows uuid[];
+    v_workflow_rows tid[];
     v_definitions bigint[];
     v_positions integer[];
     v_attempts integer[];
@@ -52,32 +82,15 @@ BEGIN
     IF v_candidates = 0 THEN
         RETURN;
     END IF;
-    SELECT array_agg(o.row), array_agg(o.id), array_agg(o.definition_id) INTO v_rows, v_workflows, v_definitions
-      FROM (SELECT c.row, c.id, l.definition_id
+    SELECT array_agg(o.row), array_agg(o.id), array_agg(o.workflow_row), array_agg(o.definition_id)
+      INTO v_rows, v_workflows, v_workflow_rows, v_definitions
+      FROM (SELECT c.row, c.id, l.*
               FROM (SELECT * FROM unnest(v_rows, v_workflows) WITH ORDINALITY AS u (row, id, place) ORDER BY u.id) c
-             CROSS JOIN LATERAL (SELECT w.definition_id FROM workflows w WHERE w.id = c.id FOR UPDATE SKIP LOCKED) l
+             CROSS JOIN LATERAL (SELECT w.ctid AS workflow_row, w.definition_id FROM workflows w
+                                  WHERE w.id = c.id FOR UPDATE SKIP LOCKED) l
              ORDER BY c.place LIMIT p_slots) o;
-
-    v_now := clock_timestamp();
-    WITH taken AS (
-        UPDATE tasks t
-           SET status = 'progress', held = true, due = NULL, node_id = p_node, claim = p_batch,
-               attempt = t.attempt + 1, started = v_now, updated = v_now, finished = NULL,
-               exit_status = NULL, signal = NULL, peak_memory = NULL, cpu_us = NULL, reason = NULL, result = NULL
-          FROM unnest(v_rows, v_workflows, v_definitions) AS c (row, workflow_id, definition_id)
-         WHERE t.ctid = c.row AND t.workflow_id = c.workflow_id AND t.status = 'pending'
-           AND coalesce(t.due <= v_now, false)
-        RETURNING t.workflow_id, t.position, t.attempt, c.definition_id
-    ), begun AS (
-        UPDATE workflows w SET status = 'progress', started = v_now, updated = v_now
-          FROM taken k
-         CROSS JOIN LATERAL (SELECT w.ctid AS row FROM workflows w
-                              WHERE w.id = k.workflow_id AND w.status = 'pending' LIMIT 1) o
-         WHERE w.ctid = o.row
-    )
-    SELECT array_agg(k.workflow_id), array_agg(k.position), array_agg(k.attempt), array_agg(k.definition_id)
-      INTO v_workflows, v_positions, v_attempts, v_definitions
-      FROM taken k;
+    SELECT t.* INTO v_workflows, v_positions, v_attempts, v_definitions
+      FROM take_tasks(p_batch, p_node, v_rows, v_workflows, v_workflow_rows, v_definitions) t;
 
     IF v_workflows IS NOT NULL THEN
         PERFORM note_claim(p_batch, p_node, v_workflows, v_positions);
@@ -89,43 +102,42 @@ BEGIN
     END IF;
 END $$;
 
--- Ends attempts: the common part of finish and reap. The caller holds the workflows' locks. An attempt counts only if
--- status, node and attempt still match. Failures go before successes: what is downstream of one becomes canceled, and a
--- success no longer counts down a canceled task. Then workflows whose tasks are all final become final themselves and
--- get their hook. Up to `p_slots` of the tasks that became ready are claimed for `p_node`. An attempt that does not count
--- any more only gives back its hold.
-CREATE FUNCTION settle(p_batch uuid, p_node uuid, p_slots integer, p_queues text[], p_max_input bigint,
-                       p_workflows uuid[], p_definitions bigint[], p_positions integer[], p_attempts integer[],
-                       p_nodes uuid[], p_successes boolean[], p_retryable boolean[], p_results json[], p_reasons text[],
-                       p_exits integer[], p_signals integer[], p_peaks bigint[], p_cpus bigint[])
-RETURNS SETOF answer
-LANGUAGE plpgsql AS $$
+-- Ends attempts, one item each, of workflows whose rows the caller has locked. An attempt counts only if status, node (NULL:
+-- `p_node`) and attempt still match. Failures go before successes: what is downstream of one becomes canceled, and a
+-- success no longer counts down a canceled task. Up to `p_slots` of the tasks that became ready are claimed for `p_node`.
+CREATE FUNCTION end_attempts(p_batch uuid, p_node uuid, p_slots integer, p_queues text[],
+                             p_workflows uuid[], p_rows tid[], p_definitions bigint[], p_positions integer[],
+                             p_attempts integer[], p_nodes uuid[], p_successes boolean[], p_retryable boolean[],
+                             p_results json[], p_reasons text[], p_exits integer[], p_signals integer[], p_peaks bigint[],
+                             p_cpus bigint[],
+                             OUT checked uuid[],        -- workflows that may have ended: nothing behind these attempts goes on
+                             OUT checked_rows tid[],
+                             OUT again timestamptz,     -- when the first of the next attempts is due
+                             OUT claims uuid[],         -- of the attempts that ended
+                             OUT claimed uuid[], OUT claimed_definitions bigint[], OUT claimed_positions integer[],
+                             OUT "left" bigint)         -- became ready, and were not claimed
+LANGUAGE plpgsql SET enable_nestloop = off SET enable_hashjoin = on AS $$
+#variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();
-    v_check uuid[];         -- workflows that may have ended: nothing behind these attempts goes on
-    v_again timestamptz;    -- when the first of the next attempts is due
-    v_claimed uuid[];
-    v_claimed_definitions bigint[];
-    v_claimed_positions integer[];
-    v_left bigint;
-    v_claims uuid[];        -- of the attempts that end
-    v_hooks boolean;        -- any of the definitions has one
 BEGIN
     WITH RECURSIVE hit AS MATERIALIZED (
-        SELECT t.row, t.workflow_id, t.position, t.attempt, t.is_hook, t.node_id, t.claim, t.started, i.definition_id, d.next,
+        SELECT t.row, t.workflow_id, t.position, t.attempt, t.is_hook, t.node_id, t.claim, t.started, i.workflow_row,
+               i.definition_id, d.next,
                i.success, i.result, i.reason, i.exit_status, i.signal, i.peak_memory, i.cpu_us,
                NOT i.success AND i.retryable AND t.attempt - t.spared <= d.retry_limit AS again,
-               make_interval(secs => least(d.retry_interval * power(d.retry_backoff, least(t.attempt - t.spared - 1, 64)),
-                                           d.retry_max_interval)) AS delay
-          FROM unnest(p_workflows, p_definitions, p_positions, p_attempts, p_nodes, p_successes, p_retryable,
+               CASE WHEN NOT i.success THEN
+                   make_interval(secs => least(d.retry_interval * power(d.retry_backoff, least(t.attempt - t.spared - 1, 64)),
+                                               d.retry_max_interval)) END AS delay
+          FROM unnest(p_workflows, p_rows, p_definitions, p_positions, p_attempts, p_nodes, p_successes, p_retryable,
                       p_results, p_reasons, p_exits, p_signals, p_peaks, p_cpus)
-               AS i (workflow_id, definition_id, "position", attempt, node_id, success, retryable,
+               AS i (workflow_id, workflow_row, definition_id, "position", attempt, node_id, success, retryable,
                      result, reason, exit_status, signal, peak_memory, cpu_us)
          CROSS JOIN LATERAL (SELECT t.ctid AS row, t.* FROM tasks t
                               WHERE t.workflow_id = i.workflow_id AND t.position = i.position LIMIT 1) t
          CROSS JOIN LATERAL (SELECT * FROM definition_tasks d
                               WHERE d.definition_id = i.definition_id AND d.position = i.position LIMIT 1) d
-         WHERE t.status = 'progress' AND t.node_id = i.node_id AND t.attempt = i.attempt
+         WHERE t.status = 'progress' AND t.node_id = coalesce(i.node_id, p_node) AND t.attempt = i.attempt
     ), ended AS (   -- once each, however often the batch names them
         UPDATE tasks t
            SET status = CASE WHEN h.again THEN 'pending' WHEN h.success THEN 'success' ELSE 'error' END::status,
@@ -135,15 +147,14 @@ BEGIN
                updated = v_now, result = h.result, reason = h.reason, exit_status = h.exit_status, signal = h.signal,
                peak_memory = h.peak_memory, cpu_us = h.cpu_us
           FROM hit h
-         WHERE t.ctid = h.row
-        RETURNING t.workflow_id, h.definition_id, t.position, h.next, t.attempt, h.is_hook, t.node_id, h.claim, h.started,
-                  h.success, h.again, h.delay, t.result, t.reason, t.exit_status, t.signal, t.peak_memory, t.cpu_us
+         WHERE t.ctid = ANY (ARRAY (SELECT h.row FROM hit h)) AND t.ctid = h.row
+        RETURNING t.workflow_id, h.workflow_row, h.definition_id, h.next, h.is_hook, h.claim, h.success, h.again, t.due
     ), kept AS (
         INSERT INTO attempts (workflow_id, position, attempt, node_id, started, finished, exit_status, signal, peak_memory,
                               cpu_us, reason, result)
-        SELECT e.workflow_id, e.position, e.attempt, e.node_id, e.started, v_now, e.exit_status, e.signal, e.peak_memory,
-               e.cpu_us, e.reason, e.result
-          FROM ended e WHERE e.again
+        SELECT DISTINCT ON (h.row) h.workflow_id, h.position, h.attempt, h.node_id, h.started, v_now, h.exit_status,
+               h.signal, h.peak_memory, h.cpu_us, h.reason, h.result
+          FROM hit h WHERE h.again
     ), down (workflow_id, definition_id, "position") AS (
         SELECT e.workflow_id, e.definition_id, n
           FROM ended e, unnest(e.next) AS n WHERE NOT e.success AND NOT e.again AND NOT e.is_hook
@@ -154,10 +165,10 @@ BEGIN
                               WHERE d.definition_id = o.definition_id AND d.position = o.position LIMIT 1) d,
                unnest(d.next) AS n
     ), step AS (
-        SELECT e.workflow_id, e.definition_id, n AS "position", count(*)::integer AS met
-          FROM ended e, unnest(e.next) AS n WHERE e.success GROUP BY e.workflow_id, e.definition_id, n
+        SELECT e.workflow_id, e.workflow_row, e.definition_id, n AS "position", count(*)::integer AS met
+          FROM ended e, unnest(e.next) AS n WHERE e.success GROUP BY e.workflow_id, e.workflow_row, e.definition_id, n
     ), change AS (
-        SELECT t.row, t.workflow_id, s.definition_id, t.position, false AS cancel, t.waiting - s.met AS waiting,
+        SELECT t.row, t.workflow_id, s.workflow_row, s.definition_id, t.position, false AS cancel, t.waiting - s.met AS waiting,
                t.waiting = s.met AND (p_queues = '{*}' OR t.queue = ANY (p_queues)) AS mine
           FROM step s
          CROSS JOIN LATERAL (SELECT t.ctid AS row, t.* FROM tasks t
@@ -165,7 +176,7 @@ BEGIN
          WHERE t.status = 'pending'
            AND (s.workflow_id, s.position) NOT IN (SELECT o.workflow_id, o.position FROM down o)
         UNION ALL
-        SELECT t.row, t.workflow_id, o.definition_id, t.position, true, t.waiting, false
+        SELECT t.row, t.workflow_id, NULL, o.definition_id, t.position, true, t.waiting, false
           FROM down o
          CROSS JOIN LATERAL (SELECT t.ctid AS row, t.* FROM tasks t
                               WHERE t.workflow_id = o.workflow_id AND t.position = o.position LIMIT 1) t
@@ -188,76 +199,110 @@ BEGIN
                reason = CASE WHEN p.cancel THEN 'upstream_failed' END,
                updated = v_now
           FROM placed p
-         WHERE t.ctid = p.row
+         WHERE t.ctid = ANY (ARRAY (SELECT p.row FROM placed p)) AND t.ctid = p.row
         RETURNING t.workflow_id, p.definition_id, t.position, p.take, t.due
     )
-    SELECT (SELECT array_agg(o.workflow_id)
-              FROM (SELECT e.workflow_id FROM ended e WHERE NOT e.is_hook AND NOT e.again
+    SELECT c.*, e.*, m.*
+      INTO checked, checked_rows, again, claims, claimed, claimed_definitions, claimed_positions, "left"
+      FROM (SELECT array_agg(o.workflow_id), array_agg(o.workflow_row)
+              FROM (SELECT e.workflow_id, e.workflow_row FROM ended e WHERE NOT e.is_hook AND NOT e.again
                     EXCEPT
-                    SELECT c.workflow_id FROM change c WHERE NOT c.cancel) o),
-           (SELECT v_now + min(e.delay) FROM ended e WHERE e.again),
-           (SELECT array_agg(e.claim) FROM ended e),
-           array_agg(m.workflow_id) FILTER (WHERE m.take), array_agg(m.definition_id) FILTER (WHERE m.take),
-           array_agg(m.position) FILTER (WHERE m.take), count(m.due)
-      INTO v_check, v_again, v_claims, v_claimed, v_claimed_definitions, v_claimed_positions, v_left
-      FROM moved m;
+                    SELECT c.workflow_id, c.workflow_row FROM change c WHERE NOT c.cancel) o) c,
+           (SELECT min(e.due), array_agg(e.claim) FROM ended e) e,
+           (SELECT array_agg(m.workflow_id) FILTER (WHERE m.take), array_agg(m.definition_id) FILTER (WHERE m.take),
+                   array_agg(m.position) FILTER (WHERE m.take), count(m.due)
+              FROM moved m) m;
+END $$;
 
-    IF v_check IS NOT NULL THEN
-        SELECT bool_or(d.role <> 'task') INTO v_hooks
-          FROM (SELECT DISTINCT u.id FROM unnest(p_definitions) AS u (id)) i
-         CROSS JOIN LATERAL (SELECT d.role FROM definition_tasks d WHERE d.definition_id = i.id
-                              ORDER BY d.position DESC LIMIT 1) d; -- hooks come last
-        RETURN QUERY
-        WITH over AS (
-            UPDATE workflows w
-               SET status = CASE WHEN f.failed THEN 'error' ELSE 'success' END::status,
-                   reason = CASE WHEN f.failed
-                                 THEN (SELECT t.reason FROM tasks t     -- of the failure that came first
-                                        WHERE t.workflow_id = c.id AND NOT t.is_hook AND t.status = 'error'
-                                        ORDER BY t.finished, t.position LIMIT 1) END,
-                   finished = v_now, updated = v_now, deadline = NULL, limited = NULL
-              FROM unnest(v_check) AS c (id)
-             CROSS JOIN LATERAL (SELECT w.ctid AS row, w.limited IS NOT NULL AS makes_room FROM workflows w
-                                  WHERE w.id = c.id AND w.status = 'progress' LIMIT 1) o
-             CROSS JOIN LATERAL (SELECT bool_or(t.status IN ('pending', 'progress')) AS goes_on,
-                                        bool_or(t.status = 'error') AS failed
-                                   FROM tasks t WHERE t.workflow_id = c.id AND NOT t.is_hook) f
-             WHERE w.ctid = o.row AND NOT f.goes_on
-            RETURNING w.id, w.status, w.reason, w.definition_id, w.project, w.name, o.makes_room
-        ), hooked AS (
-            INSERT INTO tasks (workflow_id, position, status, is_hook, waiting, queue, due, created, updated)
-            SELECT o.id, d.position, 'pending', true, 0, d.queue, v_now, v_now, v_now
-              FROM over o
-              JOIN definition_tasks d ON d.definition_id = o.definition_id AND d.role = o.status::text
-             WHERE v_hooks
-            RETURNING 1
-        )
-        SELECT (e.a).* FROM (SELECT say('ended', o.id, status => o.status::text, reason => o.reason,
-                                        project => o.project, name => o.name) AS a FROM over o) e
+-- Ends those of the workflows that have no task left to run, and adds their hooks. The caller holds their locks.
+CREATE FUNCTION end_workflows(p_ids uuid[], p_rows tid[]) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_succeeded tid[];
+    v_failed tid[];
+BEGIN
+    SELECT array_agg(c.row) FILTER (WHERE NOT f.failed), array_agg(c.row) FILTER (WHERE f.failed)
+      INTO v_succeeded, v_failed
+      FROM unnest(p_ids, p_rows) AS c (id, row)
+     CROSS JOIN LATERAL (SELECT bool_or(t.status IN ('pending', 'progress')) AS goes_on,
+                                bool_or(t.status = 'error') AS failed
+                           FROM tasks t WHERE t.workflow_id = c.id AND NOT t.is_hook) f
+     WHERE NOT f.goes_on;
+    RETURN QUERY
+    WITH succeeded AS (
+        UPDATE workflows w SET status = 'success', finished = v_now, updated = v_now, deadline = NULL, limited = NULL
+         WHERE w.ctid = ANY (v_succeeded) AND w.status = 'progress'
+        RETURNING w.*
+    ), failed AS (
+        UPDATE workflows w SET status = 'error', finished = v_now, updated = v_now, deadline = NULL, limited = NULL,
+                               reason = (SELECT t.reason FROM tasks t     -- of the failure that came first
+                                          WHERE t.workflow_id = w.id AND NOT t.is_hook AND t.status = 'error'
+                                          ORDER BY t.finished, t.position LIMIT 1)
+         WHERE w.ctid = ANY (v_failed) AND w.status = 'progress'
+        RETURNING w.*
+    ), over AS (
+        SELECT s.id, s.definition_id, s.project, s.name, s.status::text, s.reason FROM succeeded s
         UNION ALL
-        SELECT a.* FROM (SELECT DISTINCT o.project, o.name FROM over o WHERE o.makes_room) r
-         CROSS JOIN LATERAL say('room', project => r.project, name => r.name) AS a
-        UNION ALL
-        SELECT a.* FROM (SELECT count(*) AS count FROM hooked) h
-         CROSS JOIN LATERAL say('left', count => h.count) AS a WHERE h.count > 0;
+        SELECT f.id, f.definition_id, f.project, f.name, f.status::text, f.reason FROM failed f
+    ), kind AS (
+        SELECT DISTINCT o.definition_id, o.status FROM over o
+    ), hooked AS (
+        INSERT INTO tasks (workflow_id, position, status, is_hook, waiting, queue, due, created, updated)
+        SELECT o.id, d.position, 'pending', true, 0, d.queue, v_now, v_now, v_now
+          FROM kind k
+         CROSS JOIN LATERAL (SELECT d.position, d.queue FROM definition_tasks d
+                              WHERE d.definition_id = k.definition_id AND d.role = k.status LIMIT 1) d
+          JOIN over o ON o.definition_id = k.definition_id AND o.status = k.status
+        RETURNING 1
+    )
+    SELECT (e.a).* FROM (SELECT say('ended', o.id, status => o.status, reason => o.reason,
+                                    project => o.project, name => o.name) AS a FROM over o) e
+    UNION ALL
+    SELECT a.* FROM (SELECT DISTINCT d.project, d.name FROM kind k
+                      CROSS JOIN LATERAL (SELECT d.project, d.name, d.concurrency FROM definitions d
+                                           WHERE d.id = k.definition_id LIMIT 1) d
+                      WHERE d.concurrency IS NOT NULL) r
+     CROSS JOIN LATERAL say('room', project => r.project, name => r.name) AS a
+    UNION ALL
+    SELECT a.* FROM (SELECT count(*) AS count FROM hooked) h
+     CROSS JOIN LATERAL say('left', count => h.count) AS a WHERE h.count > 0;
+END $$;
+
+-- Ends attempts and what comes to its end with them: the common part of finish and reap. The caller holds the workflows'
+-- locks. An attempt that does not count any more only gives back its hold.
+CREATE FUNCTION settle(p_batch uuid, p_node uuid, p_slots integer, p_queues text[], p_max_input bigint,
+                       p_workflows uuid[], p_rows tid[], p_definitions bigint[], p_positions integer[],
+                       p_attempts integer[], p_nodes uuid[], p_successes boolean[], p_retryable boolean[], p_results json[],
+                       p_reasons text[], p_exits integer[], p_signals integer[], p_peaks bigint[], p_cpus bigint[])
+RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_end record;
+BEGIN
+    v_end := end_attempts(p_batch, p_node, p_slots, p_queues, p_workflows, p_rows, p_definitions, p_positions, p_attempts,
+                          p_nodes, p_successes, p_retryable, p_results, p_reasons, p_exits, p_signals, p_peaks, p_cpus);
+    IF v_end.checked IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM end_workflows(v_end.checked, v_end.checked_rows);
     END IF;
-
-    IF v_claimed IS NOT NULL THEN
-        PERFORM note_claim(p_batch, p_node, v_claimed, v_claimed_positions);
-        RETURN QUERY SELECT * FROM claimed_tasks(p_batch, p_node, v_claimed, v_claimed_positions,
-                                                 array_fill(1, ARRAY [cardinality(v_claimed)]), v_claimed_definitions,
+    IF v_end.claimed IS NOT NULL THEN
+        PERFORM note_claim(p_batch, p_node, v_end.claimed, v_end.claimed_positions);
+        RETURN QUERY SELECT * FROM claimed_tasks(p_batch, p_node, v_end.claimed, v_end.claimed_positions,
+                                                 array_fill(1, ARRAY [cardinality(v_end.claimed)]), v_end.claimed_definitions,
                                                  p_max_input);
     END IF;
-    IF v_left > 0 THEN
-        RETURN NEXT say('left', count => v_left);
+    IF v_end."left" > 0 THEN
+        RETURN NEXT say('left', count => v_end."left");
     END IF;
-    IF v_again IS NOT NULL THEN
-        RETURN NEXT say('later', at => v_again);
+    IF v_end.again IS NOT NULL THEN
+        RETURN NEXT say('later', at => v_end.again);
     END IF;
-    IF coalesce(cardinality(v_claims), 0) < cardinality(p_workflows) THEN
-        RETURN QUERY SELECT * FROM release(p_workflows, p_positions, p_attempts, p_nodes, v_claims);
+    IF coalesce(cardinality(v_end.claims), 0) < cardinality(p_workflows) THEN
+        RETURN QUERY SELECT * FROM release(p_workflows, p_positions, p_attempts,
+                                           coalesce(p_nodes, array_fill(p_node, ARRAY [cardinality(p_workflows)])),
+                                           v_end.claims);
     ELSE
-        PERFORM let_go(v_claims);
+        PERFORM let_go(v_end.claims);
     END IF;
 END $$;
 
@@ -272,11 +317,12 @@ DECLARE
     v_queues text[];
     v_max_input bigint;
     v_definitions bigint[];
+    v_rows tid[];
 BEGIN
     IF p_repeat THEN -- what it claimed, too, in one order
         PERFORM lock_workflows(p_workflows || coalesce((SELECT c.workflow_ids FROM claims c WHERE c.batch = p_batch), '{}'));
     END IF;
-    v_definitions := lock_workflows(p_workflows);
+    SELECT l.* INTO v_definitions, v_rows FROM lock_workflows(p_workflows) l;
 
     SELECT CASE WHEN n.state = 'active' THEN n.queues END, n.max_input INTO v_queues, v_max_input
       FROM nodes n WHERE n.id = p_node;
@@ -285,9 +331,8 @@ BEGIN
     END IF;
     RETURN QUERY
     SELECT * FROM settle(p_batch, p_node, CASE WHEN v_queues IS NULL THEN 0 ELSE p_slots END, v_queues, v_max_input,
-                         p_workflows, v_definitions, p_positions, p_attempts,
-                         array_fill(p_node, ARRAY [cardinality(p_workflows)]), p_successes, p_retryable, p_results,
-                         p_reasons, p_exits, p_signals, p_peaks, p_cpus);
+                         p_workflows, v_rows, v_definitions, p_positions, p_attempts, NULL, p_successes, p_retryable,
+                         p_results, p_reasons, p_exits, p_signals, p_peaks, p_cpus);
 END $$;
 
 -- Gives back the hold of canceled and timed out attempts whose processes are gone, and lets go what the caller has ended

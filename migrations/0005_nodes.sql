@@ -90,6 +90,7 @@ DECLARE
     v_claims uuid[];
     v_more boolean;
     v_definitions bigint[];
+    v_rows tid[];
     v_workflows uuid[];
     v_positions integer[];
     v_attempts integer[];
@@ -129,16 +130,12 @@ BEGIN
     IF v_workflows IS NULL THEN
         RETURN;
     END IF;
-    v_definitions := lock_workflows(v_workflows);
+    SELECT l.* INTO v_definitions, v_rows FROM lock_workflows(v_workflows) l;
     RETURN QUERY
-    SELECT s.* FROM settle(NULL, NULL, 0, NULL, 0, v_workflows, v_definitions, v_positions, v_attempts, v_owners,
+    SELECT s.* FROM settle(NULL, NULL, 0, NULL, 0, v_workflows, v_rows, v_definitions, v_positions, v_attempts, v_owners,
                            array_fill(false, ARRAY [cardinality(v_workflows)]),
                            array_fill(true, ARRAY [cardinality(v_workflows)]),
                            array_fill('{"exception":"the node that ran it was lost","traceback":""}'::json,
                                       ARRAY [cardinality(v_workflows)]),
-                           array_fill('node_lost'::text, ARRAY [cardinality(v_workflows)]),
-                           array_fill(NULL::integer, ARRAY [cardinality(v_workflows)]),
-                           array_fill(NULL::integer, ARRAY [cardinality(v_workflows)]),
-                           array_fill(NULL::bigint, ARRAY [cardinality(v_workflows)]),
-                           array_fill(NULL::bigint, ARRAY [cardinality(v_workflows)])) s;
+                           array_fill('node_lost'::text, ARRAY [cardinality(v_workflows)]), NULL, NULL, NULL, NULL) s;
 END $$;

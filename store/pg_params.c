@@ -64,7 +64,7 @@ void pg_params_null(struct pg_params *params)
         return;
     }
     params->element_count++;
-    params->element_null = true;
+    params->null_count++;
     add_int32(params, -1);
 }
 
@@ -157,7 +157,7 @@ void pg_params_array_begin(struct pg_params *params, enum pg_type element)
     add_param(params, array_of(element), 0);
     params->element = element;
     params->element_count = 0;
-    params->element_null = false;
+    params->null_count = 0;
     memset(buffer_reserve(&params->bytes, ARRAY_HEADER + ARRAY_DIMENSION), 0,
            ARRAY_HEADER + ARRAY_DIMENSION);
     params->bytes.size += ARRAY_HEADER + ARRAY_DIMENSION;
@@ -168,13 +168,20 @@ void pg_params_array_end(struct pg_params *params)
     if (params->element == 0)
         fail("end of an array that was not begun");
     struct pg_param *param = &params->params[params->count - 1];
+    enum pg_type element = params->element;
     bool empty = params->element_count == 0;
 
+    params->element = 0;
+    if (!empty && params->null_count == params->element_count) {
+        params->bytes.size = param->offset;
+        *param = (struct pg_param){.offset = param->offset, .size = -1};
+        return;
+    }
     if (empty)
         params->bytes.size -= ARRAY_DIMENSION;
     put_int32(params, param->offset, empty ? 0 : 1);
-    put_int32(params, param->offset + 4, params->element_null);
-    put_int32(params, param->offset + 8, (int32_t)params->element);
+    put_int32(params, param->offset + 4, params->null_count > 0);
+    put_int32(params, param->offset + 8, (int32_t)element);
     if (!empty) {
         put_int32(params, param->offset + 12, params->element_count);
         put_int32(params, param->offset + 16, 1); /* SQL arrays begin at 1 */
@@ -182,7 +189,6 @@ void pg_params_array_end(struct pg_params *params)
     if (params->bytes.size - param->offset > INT_MAX)
         fail("array over 2 GiB");
     param->size = (int)(params->bytes.size - param->offset);
-    params->element = 0;
 }
 
 void pg_params_set_bool(struct pg_params *params, int index, bool value)

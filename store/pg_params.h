@@ -55,7 +55,7 @@ struct pg_params {
     struct pg_param params[PG_MAX_PARAMS];
     enum pg_type element; /* of the open array, else 0 */
     int element_count;
-    bool element_null;
+    int null_count; /* elements that are NULL */
 };
 
 void pg_params_null(struct pg_params *params);
@@ -68,7 +68,9 @@ void pg_params_text_n(struct pg_params *params, const char *text, size_t n);
 void pg_params_bytes(struct pg_params *params, const void *bytes, size_t n);
 void pg_params_json(struct pg_params *params, struct json_span json); /* text NULL: NULL */
 void pg_params_time(struct pg_params *params, int64_t at_us);         /* since 1970 */
-/* `element` is the type of one element, PG_ID for uuid[]. Arrays have one dimension. */
+/* `element` is the type of one element, PG_ID for uuid[]. Arrays have one dimension. One of nothing
+ * but NULLs goes as NULL: beside others it unnests to the same, and a batch has many such columns.
+ */
 void pg_params_array_begin(struct pg_params *params, enum pg_type element);
 void pg_params_array_end(struct pg_params *params);
 

@@ -11,7 +11,7 @@ DEFINITIONS = """
 tasks:
   RUN: {noop: true}
   AGAIN: {script: exit 1, retry: {limit: 2, interval: 1s}}
-  GROWING: {script: exit 1, retry: {limit: 6, interval: 1s, backoff: 3, max_interval: 20s}}
+  GROWING: {script: exit 1, retry: {limit: 6, interval: 1m, backoff: 3, max_interval: 20m}}
 test.WIDE: {tasks: [{G: {type: group, tasks: [RUN, RUN, RUN]}}]}
 test.JOIN:
   tasks:
@@ -181,7 +181,7 @@ def test_interval_grows_up_to_its_bound(node, database):
         assert node.claim() == []  # not before it is due
         database.sql("UPDATE tasks SET due = now()")
         assert node.claim() == [(0, attempt + 1)]
-    assert delays == [1, 3, 9, 20, 20, 20]
+    assert delays == [60, 180, 540, 1200, 1200, 1200]
     node.finish(workflow, (0, 7, False))
     assert statuses(database) == (["error"], ("error", None))
 

@@ -118,7 +118,11 @@ START_TEST(nulls_have_no_type_and_no_bytes)
     pg_params_id(&params, NULL);
     pg_params_text(&params, NULL);
     pg_params_json(&params, (struct json_span){0});
-    ck_assert_int_eq(params.count, 4);
+    pg_params_array_begin(&params, PG_INT4);
+    pg_params_null(&params);
+    pg_params_null(&params);
+    pg_params_array_end(&params);
+    ck_assert_int_eq(params.count, 5);
     for (int i = 0; i < params.count; i++) {
         ck_assert_int_eq(params.params[i].type, 0);
         ck_assert_int_eq(params.params[i].size, -1);
