@@ -1,15 +1,16 @@
 -- Where workflows come from, in what number they may run at once, and how they are canceled. The rules are those of
 -- 0002_engine.sql.
 
--- Inserts workflows and their tasks; the common part of launch and fire. Of the tasks without a predecessor up to
--- `p_slots` are claimed at once, in the order of the items, unless their workflow is queued. The workflow of an empty
+-- Inserts workflows and their tasks, but for the items at `p_refused`; the common part of launch and fire. Of the tasks
+-- without a predecessor up to `p_slots` are claimed at once, in the order of the items. The workflow of a definition with
+-- a `concurrency` is queued, and nothing of it claimed: admit_new lets it begin. The workflow of an empty
 -- definition is `success` from the start. What is there already (the batch is sent again) is left as it is, the rest is
 -- added: it was refused the first time, and nobody heard of that. A batch whose first sending is just being committed
 -- fails with serialization_failure, to be sent again.
 CREATE FUNCTION add_workflows(p_batch uuid, p_node uuid, p_slots integer, p_queues text[], p_max_input bigint,
                               p_ids uuid[], p_definitions bigint[], p_created timestamptz[], p_payloads json[],
                               p_comments text[], p_relaunched uuid[], p_scheduled timestamptz[],
-                              p_queued boolean[]) RETURNS SETOF answer
+                              p_refused integer[]) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();
@@ -19,36 +20,36 @@ DECLARE
     v_claimed_positions integer[];
     v_left bigint;
 BEGIN
-    IF EXISTS (SELECT 1 FROM unnest(p_definitions) AS i (id)
+    IF EXISTS (SELECT 1 FROM (SELECT DISTINCT u.id FROM unnest(p_definitions) AS u (id)) i
                 WHERE NOT EXISTS (SELECT 1 FROM definitions d WHERE d.id = i.id)) THEN
         RAISE foreign_key_violation USING MESSAGE = 'this version of the definition is not registered';
     END IF;
     WITH item AS MATERIALIZED (
         -- `first` are its tasks that this node may claim at once, `before` those of the items before it
-        SELECT i.*, f.empty, f.first, sum(f.first) OVER (ORDER BY i.place) - f.first AS before
-          FROM unnest(p_ids, p_definitions, p_created, p_payloads, p_comments, p_relaunched, p_scheduled, p_queued)
-               WITH ORDINALITY
-               AS i (id, definition_id, created, payload, comment, relaunched, scheduled, queued, place)
+        SELECT i.*, d.*, f.empty, f.first, sum(f.first) OVER (ORDER BY i.place) - f.first AS before
+          FROM unnest(p_ids, p_definitions, p_created, p_payloads, p_comments, p_relaunched, p_scheduled)
+               WITH ORDINALITY AS i (id, definition_id, created, payload, comment, relaunched, scheduled, place)
           LEFT JOIN LATERAL (SELECT true AS is_there FROM workflows w WHERE w.id = i.id LIMIT 1) w ON true
+         CROSS JOIN LATERAL (SELECT d.project, d.name, d.fullname, d.timeout, d.concurrency IS NOT NULL AS queued
+                               FROM definitions d WHERE d.id = i.definition_id LIMIT 1) d
          CROSS JOIN LATERAL (
               SELECT count(*) = 0 AS empty,
-                     count(*) FILTER (WHERE t.waiting = 0 AND NOT i.queued
+                     count(*) FILTER (WHERE t.waiting = 0 AND NOT d.queued
                                         AND (p_queues = '{*}' OR t.queue = ANY (p_queues))) AS first
                 FROM definition_tasks t
                WHERE t.definition_id = i.definition_id AND t.role = 'task') f
-         WHERE w.is_there IS NULL
+         WHERE w.is_there IS NULL AND NOT i.place = ANY (p_refused)
     ), added AS (
         INSERT INTO workflows (id, definition_id, project, name, status, periodic, limited, queued, created, updated, started,
                                finished, deadline, scheduled, relaunched_from, comment, payload)
-        SELECT i.id, i.definition_id, d.project, d.name,
+        SELECT i.id, i.definition_id, i.project, i.name,
                CASE WHEN i.empty THEN 'success' WHEN b.begun THEN 'progress' ELSE 'pending' END::status,
-               i.scheduled IS NOT NULL, CASE WHEN d.concurrency IS NOT NULL AND NOT i.empty THEN d.fullname END,
+               i.scheduled IS NOT NULL, CASE WHEN i.queued AND NOT i.empty THEN i.fullname END,
                i.queued AND NOT i.empty, i.created, greatest(i.created, v_now),
                CASE WHEN i.empty OR b.begun THEN v_now END, CASE WHEN i.empty THEN v_now END,
-               CASE WHEN NOT i.empty AND NOT i.queued THEN v_now + make_interval(secs => d.timeout) END,
+               CASE WHEN NOT i.empty AND NOT i.queued THEN v_now + make_interval(secs => i.timeout) END,
                i.scheduled, i.relaunched, i.comment, i.payload
           FROM item i
-          JOIN definitions d ON d.id = i.definition_id
          CROSS JOIN LATERAL (SELECT i.first > 0 AND i.before < p_slots) AS b (begun)
             ON CONFLICT (id) DO NOTHING
         RETURNING 1
@@ -287,7 +288,6 @@ DECLARE
     v_max_input bigint;
     v_limited boolean;
     v_refused integer[] := '{}';
-    v_ids uuid[] := p_ids;
 BEGIN
     SELECT CASE WHEN n.state = 'active' THEN n.queues END, n.max_input INTO v_queues, v_max_input
       FROM nodes n WHERE n.id = p_node;
@@ -327,17 +327,9 @@ BEGIN
         RETURN QUERY SELECT b.* FROM claimed_before(p_batch, p_node, v_max_input) b;
     END IF;
     RETURN QUERY
-    SELECT r.* FROM (
-        SELECT array_agg(i.id) AS ids, array_agg(i.definition) AS definitions, array_agg(i.created) AS created,
-               array_agg(i.payload) AS payloads, array_agg(i.comment) AS comments, array_agg(i.relaunched) AS relaunched,
-               array_agg(NULL::timestamptz) AS scheduled, array_agg(d.concurrency IS NOT NULL) AS queued
-          FROM unnest(p_ids, p_definitions, p_created, p_payloads, p_comments, p_relaunched) WITH ORDINALITY
-               AS i (id, definition, created, payload, comment, relaunched, place)
-          LEFT JOIN definitions d ON d.id = i.definition
-         WHERE NOT i.place = ANY (v_refused)
-    ) n CROSS JOIN LATERAL add_workflows(p_batch, p_node, CASE WHEN v_queues IS NULL THEN 0 ELSE p_slots END, v_queues,
-                                         v_max_input, n.ids, n.definitions, n.created, n.payloads, n.comments,
-                                         n.relaunched, n.scheduled, n.queued) r;
+    SELECT * FROM add_workflows(p_batch, p_node, CASE WHEN v_queues IS NULL THEN 0 ELSE p_slots END, v_queues,
+                                v_max_input, p_ids, p_definitions, p_created, p_payloads, p_comments, p_relaunched, NULL,
+                                v_refused);
     IF v_limited THEN
         RETURN QUERY SELECT * FROM admit_new(p_definitions);
     END IF;
@@ -424,18 +416,15 @@ BEGIN
     END IF;
     RETURN QUERY
     SELECT r.* FROM (
-        SELECT array_agg(i.id) AS ids, array_agg(d.id) AS definitions, array_agg(i.created) AS created,
-               array_agg(p_payloads[i.schedule]) AS payloads, array_agg(NULL::text) AS comments,
-               array_agg(NULL::uuid) AS relaunched, array_agg(i.scheduled) AS scheduled,
-               array_agg(d.concurrency IS NOT NULL) AS queued
+        SELECT array_agg(i.id) AS ids, array_agg(p_definitions[i.schedule]) AS definitions, array_agg(i.created) AS created,
+               array_agg(p_payloads[i.schedule]) AS payloads, array_agg(i.scheduled) AS scheduled
           FROM unnest(p_places, p_scheduled, v_outcomes, p_ids, p_created)
                AS i (schedule, scheduled, outcome, id, created)
-          LEFT JOIN definitions d ON d.id = p_definitions[i.schedule]
          WHERE i.outcome = 'ran'
         HAVING count(*) > 0
     ) n CROSS JOIN LATERAL add_workflows(p_batch, p_node, CASE WHEN v_queues IS NULL THEN 0 ELSE p_slots END, v_queues,
-                                         v_max_input, n.ids, n.definitions, n.created, n.payloads, n.comments,
-                                         n.relaunched, n.scheduled, n.queued) r;
+                                         v_max_input, n.ids, n.definitions, n.created, n.payloads, NULL, NULL,
+                                         n.scheduled, '{}') r;
     IF v_limited THEN
         RETURN QUERY SELECT * FROM admit_new(v_running_definitions);
     END IF;
