@@ -17,6 +17,7 @@ import harness  # noqa: E402
 BUILD = harness.ROOT / os.environ.get("BUILD", "build")
 SECONDS = float(os.environ.get("BENCH_SECONDS", 5))
 CONNECTIONS = 64
+IDLE_MS = 5  # between two launches on an idle daemon, and between two calls on an idle server
 
 DEFINITIONS = """
 tasks:
@@ -83,10 +84,16 @@ class Ground:
 
     def functions(self, what, name="ONE", batch=1000, connections=2, count=10000):
         """The engine's functions in a loop: items a second, and the median time of a call in microseconds."""
+        return self.yardstick(what, name, batch, connections, count, 0)[:2]
+
+    def idle_functions(self, what, name, count=200):
+        """The same one at a time on an idle server: milliseconds that the round of calls takes."""
+        return self.yardstick(what, name, 1, 1, count, IDLE_MS)[2] / 1000
+
+    def yardstick(self, what, name, batch, connections, count, pause_ms):
         out = run(BUILD / "tests/bench/sql_yardstick", self.database.uri(), what, self.definition(name), batch,
-                  connections, count)
-        rate, median_us = out.split()
-        return float(rate), float(median_us)
+                  connections, count, pause_ms)
+        return [float(value) for value in out.split()]
 
     def calls(self, *functions):
         """How often the engine's functions were called so far."""

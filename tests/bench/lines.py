@@ -177,15 +177,15 @@ def latency(postgres):
         samples = []
         for _ in range(200):
             samples.append(launch_and_wait(client))
-            time.sleep(0.005)  # the daemon is idle again
-        _, commit_us = on.functions("commit", connections=1, count=1000)
-        _, call_us = on.functions("engine", "ONE", batch=1, connections=1, count=500)
-        chains, _ = on.functions("engine", "CHAIN", batch=1, connections=1, count=500)
+            time.sleep(ground.IDLE_MS / 1000)
+        commit_ms = on.idle_functions("commit", "CHAIN")
+        call_ms = on.idle_functions("launch", "STAY")
+        chain_ms = on.idle_functions("engine", "CHAIN")
         started, ended = ([sample[i] for sample in samples] for i in range(2))
-        yield Figure("one commit", commit_us / 1000, "ms")
-        yield Figure("latency to start", percentile(started, 0.5), "ms", call_us / 1000,
-                     "launch() or finish() alone", 2, LESS)
-        yield Figure("latency to success", percentile(ended, 0.5), "ms", 1000 / chains,
+        yield Figure("one commit", commit_ms, "ms")
+        yield Figure("latency to start", percentile(started, 0.5), "ms", call_ms,
+                     "launch() alone", 2, LESS)
+        yield Figure("latency to success", percentile(ended, 0.5), "ms", chain_ms,
                      "launch() and three finish() alone", 2, LESS)
         yield Figure("latency to success p99", percentile(ended, 0.99), "ms")
 

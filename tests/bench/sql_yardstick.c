@@ -2,21 +2,22 @@
  * them. Sessions, statements and binary parameters are the daemon's own; what is missing is all
  * that a daemon does between the calls.
  *
- *     sql_yardstick CONNINFO WHAT DEFINITION BATCH CONNECTIONS COUNT
+ *     sql_yardstick CONNINFO WHAT DEFINITION BATCH CONNECTIONS COUNT PAUSE
  *
- * WHAT, until COUNT items are done:
+ * WHAT, until COUNT items are done, with PAUSE milliseconds after each round:
  *
  *     launch  launches instances, whose tasks stay
  *     engine  launches BATCH instances of a chain, and finishes them level by level
  *     drain   claims and finishes what is due
  *     commit  commits one row; BATCH does not matter
  *
- * Prints the items a second, and how long one call took in the middle (µs). */
+ * Prints the items a second, and how long one call and one round took in the middle (µs). */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
@@ -35,6 +36,7 @@ struct bench {
     int (*round)(struct worker *worker); /* how many items it did; 0: there is nothing left */
     int64_t definition;
     int batch;
+    int pause_ms;
     atomic_int left;
     struct id node;
 };
@@ -53,6 +55,8 @@ struct worker {
     int claimed_count;
     int64_t *calls_us;
     int call_count;
+    int64_t *rounds_us;
+    int round_count;
 };
 
 static struct bench bench;
@@ -244,9 +248,14 @@ static const struct {
 static void *work(void *context)
 {
     struct worker *worker = context;
-    int done;
-    while (atomic_load(&bench.left) > 0 && (done = bench.round(worker)) > 0)
+    int done = 1;
+    while (done > 0 && atomic_load(&bench.left) > 0) {
+        int64_t begin_us = clock_mono_us();
+        done = bench.round(worker);
+        worker->rounds_us[worker->round_count++] = clock_mono_us() - begin_us;
         atomic_fetch_sub(&bench.left, done);
+        usleep((useconds_t)bench.pause_ms * 1000);
+    }
     return NULL;
 }
 
@@ -257,6 +266,7 @@ static void open_worker(struct worker *worker, int count)
     worker->claimed = mem_new((size_t)bench.batch, sizeof *worker->claimed);
     /* At worst a call for each item and task of a short chain. */
     worker->calls_us = mem_new((size_t)count * 8 + 16, sizeof *worker->calls_us);
+    worker->rounds_us = mem_new((size_t)count + 16, sizeof *worker->rounds_us);
     if (pg_session_open(&worker->session, bench.conninfo, TIMEOUT_MS, &failure) != 0 ||
         pg_session_prepare(&worker->session, statements, STATEMENT_COUNT, NULL, &failure) != 0 ||
         pg_session_prepare(&worker->session, &commit_statement, 1, NULL, &failure) != 0)
@@ -291,28 +301,29 @@ static int compare_int64(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-static int64_t median_us(struct worker *worker)
+static long long median(int64_t *values, int count)
 {
-    qsort(worker->calls_us, (size_t)worker->call_count, sizeof *worker->calls_us, compare_int64);
-    return worker->call_count == 0 ? 0 : worker->calls_us[worker->call_count / 2];
+    qsort(values, (size_t)count, sizeof *values, compare_int64);
+    return count == 0 ? 0 : values[count / 2];
 }
 
 int main(int argc, char **argv)
 {
-    int connections = argc == 7 ? atoi(argv[5]) : 0;
-    for (size_t i = 0; i < sizeof rounds / sizeof *rounds && argc == 7; i++) {
+    int connections = argc == 8 ? atoi(argv[5]) : 0;
+    for (size_t i = 0; i < sizeof rounds / sizeof *rounds && argc == 8; i++) {
         if (strcmp(argv[2], rounds[i].name) == 0)
             bench.round = rounds[i].run;
     }
     if (bench.round == NULL || connections < 1 || connections > MAX_CONNECTIONS) {
         fprintf(stderr, "usage: sql_yardstick CONNINFO launch|engine|drain|commit DEFINITION BATCH "
-                        "CONNECTIONS COUNT\n");
+                        "CONNECTIONS COUNT PAUSE\n");
         return EXIT_FAILURE;
     }
     int count = atoi(argv[6]);
     bench.conninfo = argv[1];
     bench.definition = atoll(argv[3]);
     bench.batch = atoi(argv[4]);
+    bench.pause_ms = atoi(argv[7]);
     atomic_init(&bench.left, count);
     register_node();
     for (int i = 0; i < connections; i++)
@@ -324,7 +335,8 @@ int main(int argc, char **argv)
     for (int i = 0; i < connections; i++)
         pthread_join(workers[i].thread, NULL);
     double seconds = (double)(clock_mono_us() - begin_us) / 1e6;
-    printf("%.1f %lld\n", (count - atomic_load(&bench.left)) / seconds,
-           (long long)median_us(&workers[0]));
+    printf("%.1f %lld %lld\n", (count - atomic_load(&bench.left)) / seconds,
+           median(workers[0].calls_us, workers[0].call_count),
+           median(workers[0].rounds_us, workers[0].round_count));
     return EXIT_SUCCESS;
 }
