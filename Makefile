@@ -169,7 +169,7 @@ fuzz-run: $(FUZZERS)
 
 # --- bench -----------------------------------------------------------------------------------------------------------
 # The yardsticks are programs of their own; bench.py runs them beside the daemon. docs/performance.md explains the lines.
-YARDSTICKS := $(addprefix $(BUILD)/tests/bench/,bare_http sql_yardstick spawn_yardstick ballast.so)
+YARDSTICKS := $(addprefix $(BUILD)/tests/bench/,bare_http sql_yardstick spawn_yardstick heavy.so)
 $(BUILD)/tests/bench/bare_http: $(LLHTTP_OBJECTS)
 $(BUILD)/tests/bench/sql_yardstick: $(BUILD)/store.a $(BUILD)/base.a
 $(filter-out %.so,$(YARDSTICKS)): %: %.o

@@ -211,12 +211,19 @@ def spawn(postgres, count=4000):
     at_once = 128  # a slot is taken until its end is committed: enough of them that commits are not waited for
     for resident in (0, 500):
         label = f"spawn, {resident} MB resident" if resident else "spawn"
-        heavy = {"LD_PRELOAD": str(BUILD / "tests/bench/ballast.so"), "BALLAST_MB": str(resident)}
+        times = BUILD / "spawn.times"
+        heavy = {"LD_PRELOAD": str(BUILD / "tests/bench/heavy.so"), "HEAVY_MB": str(resident),
+                 "HEAVY_TIMES": str(times.absolute())}
         with ground.ground(postgres, concurrency=at_once, variables=heavy) as on:
             assert on.resident_bytes() >= resident << 20
             rate, lag = spawn_rate(on, count)
+            on.daemon.stop()
+        start_us = [int(value) for value in times.read_text().split()]
         bare = float(run(BUILD / "tests/bench/spawn_yardstick", count, at_once, env=heavy))
+        bare_us = [int(value) for value in times.read_text().split()]
         yield Figure(label, rate, "tasks/s", bare, f"bare posix_spawn, {at_once} at once", 0.6)
+        yield Figure(f"{label}: a start", start_us[0] / 1000, "ms", 1, "the aim", 1, LESS)
+        yield Figure(f"{label}: a start p99", start_us[1] / 1000, "ms", bare_us[1] / 1000, "bare posix_spawn")
         yield Figure(f"{label}: ping p99", lag, "ms")
 
 
