@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <time.h>
@@ -23,6 +24,9 @@
 #define LOOK_NS 10000000
 /* Processes may fork while they are moved; then some are still there at the next look. */
 #define MOVE_LOOKS 10
+/* One signal reaches so many groups and processes: each takes some 25 µs, on the loop. */
+#define SIGNAL_MAX_GROUPS 100
+#define SIGNAL_MAX_PROCESSES 500
 /* The kernel's usual period for cpu.max. */
 #define CPU_PERIOD_US 100000
 
@@ -359,19 +363,79 @@ int cgroup_join(const char *group, struct error *error)
     return code;
 }
 
-void cgroup_signal(const char *group, int signal, pid_t told)
+/* All that is to be signalled is listed first, so that what a signal makes somebody start to clean
+ * up with is left alone. */
+struct listing {
+    char *groups[SIGNAL_MAX_GROUPS]; /* the uppermost first, which is the caller's */
+    size_t group_count;
+    pid_t pids[SIGNAL_MAX_PROCESSES];
+    size_t pid_count;
+};
+
+static void list_processes(struct listing *listing, const char *group, pid_t told)
 {
-    char *pids = read_file(group, "cgroup.procs");
-    char *rest = pids;
+    char *text = read_file(group, "cgroup.procs");
+    char *rest = text;
     for (char *line; (line = strsep(&rest, "\n"));) {
         pid_t pid = (pid_t)strtol(line, NULL, 10);
-        if (pid <= 0 || getpgid(pid) == told)
-            continue;
-        kill(pid, signal);
-        if (signal == SIGTERM)
-            kill(pid, SIGCONT); /* stopped ones could not act on it */
+        if (pid > 0 && getpgid(pid) != told && listing->pid_count < SIGNAL_MAX_PROCESSES)
+            listing->pids[listing->pid_count++] = pid;
     }
-    free(pids);
+    free(text);
+}
+
+static void list_groups_below(struct listing *listing, const char *group)
+{
+    DIR *folder = opendir(group);
+    for (struct dirent *entry; folder && (entry = readdir(folder));)
+        if (entry->d_type == DT_DIR && entry->d_name[0] != '.' &&
+            listing->group_count < SIGNAL_MAX_GROUPS)
+            listing->groups[listing->group_count++] = mem_format("%s/%s", group, entry->d_name);
+    if (folder)
+        closedir(folder);
+}
+
+/* Is the process in the group of that name, or below it? The name is an attempt's: there is no
+ * other one. */
+static bool is_in_group(pid_t pid, const char *name)
+{
+    char folder[32];
+    snprintf(folder, sizeof folder, "/proc/%d", pid);
+    char *path = find_group(folder);
+    char *rest = path, *part = NULL;
+    while ((part = strsep(&rest, "/")) && strcmp(part, name) != 0)
+        continue;
+    free(path);
+    return part != NULL;
+}
+
+/* The process is held by its descriptor before its group is looked up, so that no other one of the
+ * same number is met. */
+static void signal_member(pid_t pid, const char *name, int signal)
+{
+    int pidfd = pidfd_open(pid, 0);
+    if (pidfd < 0)
+        return;
+    if (is_in_group(pid, name)) {
+        pidfd_send_signal(pidfd, signal, NULL, 0);
+        if (signal == SIGTERM)
+            pidfd_send_signal(pidfd, SIGCONT, NULL, 0); /* stopped ones could not act on it */
+    }
+    close(pidfd);
+}
+
+void cgroup_signal(const char *group, int signal, pid_t told)
+{
+    struct listing listing = {.groups = {mem_text(group)}, .group_count = 1};
+    const char *name = strrchr(group, '/') + 1;
+    for (size_t i = 0; i < listing.group_count; i++) {
+        list_processes(&listing, listing.groups[i], told);
+        list_groups_below(&listing, listing.groups[i]);
+    }
+    for (size_t i = 0; i < listing.pid_count; i++)
+        signal_member(listing.pids[i], name, signal);
+    for (size_t i = 0; i < listing.group_count; i++)
+        free(listing.groups[i]);
 }
 
 int cgroup_kill(const char *group)

@@ -54,7 +54,8 @@ int cgroup_make(const struct cgroup_tree *tree, const char *name,
                 const struct cgroup_limits *limits, char **group, struct error *error);
 /* Moves the calling process into the group. */
 int cgroup_join(const char *group, struct error *error);
-/* Signals each process of the group once, but for those in the process group `told`. */
+/* Signals each process of the group and of those below it once, but for those in the process group
+ * `told`. With more than 500 processes or 100 groups, the rest is not signalled. */
 void cgroup_signal(const char *group, int signal, pid_t told);
 /* SIGKILL to all of it, also to what is just being forked. Fails for lack of a descriptor, too. */
 int cgroup_kill(const char *group);

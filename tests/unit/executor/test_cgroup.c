@@ -258,6 +258,37 @@ START_TEST(usage)
 }
 END_TEST
 
+static pid_t start_pause(void)
+{
+    signal(SIGTERM, SIG_DFL); /* check's handler would end the test */
+    pid_t pid = fork();
+    while (pid == 0)
+        pause();
+    return pid;
+}
+
+static int signal_of(pid_t pid)
+{
+    int status;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+/* One whose number the list has from somebody else: this process is in no group of that name. */
+START_TEST(no_other_of_the_same_number)
+{
+    pid_t pid = start_pause();
+    char *group = at("unit/t.1"), *list = mem_format("%d\n", pid);
+    make_folder("unit/t.1");
+    write_text("unit/t.1/cgroup.procs", list);
+    cgroup_signal(group, SIGTERM, 0);
+    kill(pid, SIGKILL);
+    ck_assert_int_eq(signal_of(pid), SIGKILL);
+    free(group);
+    free(list);
+}
+END_TEST
+
 /* --- the kernel's own ------------------------------------------------------------------------- */
 
 /* A process in the group that ignores SIGTERM, and has a child that does not. */
@@ -343,6 +374,61 @@ START_TEST(real_group)
 }
 END_TEST
 
+static void move(pid_t pid, const char *group)
+{
+    char *list = mem_format("%s/cgroup.procs", group);
+    FILE *file = fopen(list, "w");
+    ck_assert_int_gt(fprintf(file, "%d", pid), 0);
+    ck_assert_int_eq(fclose(file), 0);
+    free(list);
+}
+
+/* In groups that a task has made below its own one, to some depth; more than are searched make no
+ * difference to the others. */
+START_TEST(real_groups_below)
+{
+    enum { DEEP = 5, MANY = 150 };
+    struct cgroup_tree tree;
+    char *group, *below[DEEP + MANY];
+    pid_t pids[DEEP];
+    const char *delegated = cgroup_fixture_make();
+    if (!delegated)
+        return;
+    ck_assert_int_eq(cgroup_tree_open(delegated, &tree, NULL), 0);
+    ck_assert_int_eq(cgroup_make(&tree, "t.1", &(struct cgroup_limits){0}, &group, NULL), 0);
+    for (size_t i = 0; i < DEEP; i++) {
+        below[i] = mem_format("%s/own", i == 0 ? group : below[i - 1]);
+        ck_assert_int_eq(mkdir(below[i], 0755), 0);
+        pids[i] = start_pause();
+        move(pids[i], below[i]);
+    }
+    pid_t spared = start_pause();
+    move(spared, below[0]);
+    setpgid(spared, 0);
+    cgroup_signal(group, SIGTERM, spared);
+    for (size_t i = 0; i < DEEP; i++)
+        ck_assert_int_eq(signal_of(pids[i]), SIGTERM);
+    kill(spared, SIGKILL);
+    ck_assert_int_eq(signal_of(spared), SIGKILL);
+
+    pid_t first = start_pause();
+    move(first, group);
+    for (size_t i = DEEP; i < DEEP + MANY; i++) {
+        below[i] = mem_format("%s/%zu", group, i);
+        ck_assert_int_eq(mkdir(below[i], 0755), 0);
+    }
+    cgroup_signal(group, SIGTERM, 0);
+    ck_assert_int_eq(signal_of(first), SIGTERM);
+    wait_until_empty(group);
+    cgroup_remove(group);
+    cgroup_tree_done(&tree);
+    ck_assert(cgroup_fixture_remove(delegated));
+    for (size_t i = 0; i < DEEP + MANY; i++)
+        free(below[i]);
+    free(group);
+}
+END_TEST
+
 /* What runs in the delegated group is moved, what an earlier daemon left is killed. */
 START_TEST(real_division)
 {
@@ -384,7 +470,9 @@ int main(void)
     tcase_add_test(tcase, limits);
     tcase_add_test(tcase, no_tree);
     tcase_add_test(tcase, usage);
+    tcase_add_test(tcase, no_other_of_the_same_number);
     tcase_add_test(tcase, real_group);
+    tcase_add_test(tcase, real_groups_below);
     tcase_add_test(tcase, real_division);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
