@@ -58,7 +58,7 @@ static void end_leftovers(const char *state_dir)
     struct error error;
     int found = leftovers_kill(state_dir, &error);
     if (found < 0)
-        log_error("tasks of an earlier daemon still run", log_error_text(&error));
+        log_error("tasks of an earlier daemon may still run", log_error_text(&error));
     else if (found > 0)
         log_warning("killed what tasks of an earlier daemon had left", log_int("processes", found));
 }

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "executor/proc.h"
 
@@ -19,6 +22,9 @@
 #define CLEAN_LOOKS 4
 #define MAX_LOOKS 250
 #define LOOK_NS 20000000
+/* A read takes microseconds, on a busy machine milliseconds. */
+#define READ_US (US_PER_SECOND / 2)
+#define MAX_HANGING 10
 
 /* The noted ids, one a line. */
 static char *notes_path(const char *state_dir)
@@ -42,11 +48,85 @@ int leftovers_note(const char *state_dir, const struct id *node, struct error *e
     return code;
 }
 
+/* --- reading ---------------------------------------------------------------------------------- */
+
+/* To read an environment the kernel waits until the process's memory is not being changed: for
+ * ever, when that is about a file whose server does not answer. Nothing ends such a wait but the
+ * end of the daemon: it is left to a thread, which is left alone when it does not answer in time.
+ */
+struct reader {
+    pthread_t thread;
+    sem_t asked, answered;
+    pid_t pid; /* 0: no more questions */
+    int code;
+    struct buffer environment;
+};
+
+static void wait_for(sem_t *semaphore)
+{
+    while (sem_wait(semaphore) < 0)
+        continue;
+}
+
+static void *serve(void *argument)
+{
+    struct reader *reader = argument;
+    for (wait_for(&reader->asked); reader->pid > 0; wait_for(&reader->asked)) {
+        reader->code =
+            proc_read(reader->pid, "environ", PROC_MAX_ENVIRONMENT, &reader->environment);
+        sem_post(&reader->answered);
+    }
+    return NULL;
+}
+
+/* Threads there must be: libuv aborts without its own ones, too. Signals are for others. */
+static struct reader *reader_new(void)
+{
+    struct reader *reader = mem_new(1, sizeof *reader);
+    sigset_t all, before;
+    sem_init(&reader->asked, 0, 0);
+    sem_init(&reader->answered, 0, 0);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (pthread_create(&reader->thread, NULL, serve, reader) != 0)
+        abort();
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return reader;
+}
+
+static void reader_free(struct reader *reader)
+{
+    if (!reader)
+        return;
+    reader->pid = 0;
+    sem_post(&reader->asked);
+    pthread_join(reader->thread, NULL);
+    sem_destroy(&reader->asked);
+    sem_destroy(&reader->answered);
+    buffer_done(&reader->environment);
+    free(reader);
+}
+
+/* -ETIMEDOUT: it hangs with the process, and is not to be used again. */
+static int reader_ask(struct reader *reader, pid_t pid)
+{
+    int64_t until_us = clock_mono_us() + READ_US;
+    struct timespec until = {until_us / US_PER_SECOND, until_us % US_PER_SECOND * 1000};
+    reader->pid = pid;
+    sem_post(&reader->asked);
+    while (sem_clockwait(&reader->answered, CLOCK_MONOTONIC, &until) < 0)
+        if (errno == ETIMEDOUT)
+            return -ETIMEDOUT;
+    return reader->code;
+}
+
 /* --- looking ---------------------------------------------------------------------------------- */
 
 struct search {
-    struct buffer nodes; /* the notes as they are written */
-    struct buffer environment;
+    struct buffer nodes;   /* the notes as they are written */
+    struct reader *reader; /* or NULL: the last one hangs */
+    pid_t hanging[MAX_HANGING];
+    size_t hanging_count;
     int found; /* by the last look */
     pid_t example;
 };
@@ -57,20 +137,41 @@ static bool is_noted(struct search *search, const char *id)
     return strlen(id) == ID_TEXT_SIZE - 1 && strstr(buffer_text(&search->nodes), id);
 }
 
+/* With too many of them nobody is asked any more. */
+static bool is_hanging(const struct search *search, pid_t pid)
+{
+    for (size_t i = 0; i < search->hanging_count; i++)
+        if (search->hanging[i] == pid)
+            return true;
+    return search->hanging_count == MAX_HANGING;
+}
+
+static bool is_left(struct search *search, pid_t pid)
+{
+    if (!search->reader)
+        search->reader = reader_new();
+    int code = reader_ask(search->reader, pid);
+    if (code == -ETIMEDOUT) {
+        search->hanging[search->hanging_count++] = pid;
+        search->reader = NULL;
+    }
+    if (code < 0)
+        return false;
+    const char *entry = proc_find_entry(&search->reader->environment, LEFTOVERS_MARK);
+    return entry && is_noted(search, entry + strlen(LEFTOVERS_MARK));
+}
+
 /* The process is held by the descriptor while its environment is read, so that no other of the
  * same number is met. */
 static void kill_if_left(struct search *search, pid_t pid)
 {
-    int pidfd = pid == getpid() ? -1 : pidfd_open(pid, 0);
+    int pidfd = pid == getpid() || is_hanging(search, pid) ? -1 : pidfd_open(pid, 0);
     if (pidfd < 0)
         return;
-    if (proc_read(pid, "environ", PROC_MAX_ENVIRONMENT, &search->environment) == 0) {
-        const char *entry = proc_find_entry(&search->environment, LEFTOVERS_MARK);
-        if (entry && is_noted(search, entry + strlen(LEFTOVERS_MARK))) {
-            pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
-            search->found++;
-            search->example = pid;
-        }
+    if (is_left(search, pid)) {
+        pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+        search->found++;
+        search->example = pid;
     }
     close(pidfd);
 }
@@ -103,6 +204,9 @@ static int kill_all(struct search *search, struct error *error)
         return error_set(error, -ETIMEDOUT,
                          "%d processes of an earlier daemon cannot be killed, such as %d",
                          search->found, search->example);
+    if (search->hanging_count > 0)
+        return error_set(error, -ETIMEDOUT, "%zu processes do not show whose they are, such as %d",
+                         search->hanging_count, search->hanging[0]);
     return most;
 }
 
@@ -123,6 +227,6 @@ int leftovers_kill(const char *state_dir, struct error *error)
     }
     free(path);
     buffer_done(&search.nodes);
-    buffer_done(&search.environment);
+    reader_free(search.reader);
     return found;
 }

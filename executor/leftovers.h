@@ -15,7 +15,7 @@
 /* Notes an id. The note outlives this process, not the machine: neither do processes. */
 int leftovers_note(const char *state_dir, const struct id *node, struct error *error);
 /* Kills every process, this one excepted, that carries a noted id, until four looks in a row find
- * none; then forgets the ids. Blocks meanwhile: for some tens of milliseconds, five seconds at
- * most. Returns the most that were found at one look. -ETIMEDOUT when some do not die, and the ids
- * stay for the next time. */
+ * none; then forgets the ids. Blocks meanwhile: for some tens of milliseconds, ten seconds at
+ * most. Returns the most that were found at one look. -ETIMEDOUT when some do not die, or do not
+ * show whose they are, and the ids stay for the next time. */
 int leftovers_kill(const char *state_dir, struct error *error);

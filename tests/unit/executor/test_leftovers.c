@@ -1,10 +1,13 @@
 #include "executor/leftovers.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -85,6 +88,49 @@ START_TEST(what_is_left_is_killed)
 }
 END_TEST
 
+/* Whose environment takes for ever to read; -1: everybody's. */
+static pid_t hanging;
+
+/* In place of the C library's, for the whole program. */
+int open(const char *path, int flags, ...)
+{
+    va_list rest;
+    int pid, end = 0;
+    bool is_environment = sscanf(path, "/proc/%d/environ%n", &pid, &end) == 1 && end > 0;
+    while (is_environment && (pid == hanging || hanging == -1))
+        pause();
+    va_start(rest, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;
+    va_end(rest);
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+/* The others are ended, and the ids stay for the next time. */
+START_TEST(who_hangs_holds_nobody_up)
+{
+    struct id node = id_random();
+    struct error error;
+    note(&node);
+    pid_t before = start(&node, "echo ready; exec sleep 100");
+    pid_t between = start(&node, "echo ready; exec sleep 100");
+    pid_t behind = start(&node, "echo ready; exec sleep 100");
+    char *wanted = mem_format("1 processes do not show whose they are, such as %d", between);
+    hanging = between;
+    ck_assert_int_eq(leftovers_kill(folder, &error), -ETIMEDOUT);
+    ck_assert_str_eq(error.text, wanted);
+    ck_assert_int_eq(signal_of(before), SIGKILL);
+    ck_assert_int_eq(signal_of(behind), SIGKILL);
+    ck_assert_int_eq(waitpid(between, NULL, WNOHANG), 0);
+    free(wanted);
+
+    hanging = -1;
+    ck_assert_int_eq(leftovers_kill(folder, &error), -ETIMEDOUT);
+    hanging = 0;
+    ck_assert_int_eq(leftovers_kill(folder, NULL), 1);
+    ck_assert_int_eq(signal_of(between), SIGKILL);
+}
+END_TEST
+
 /* Who lives on in ever new processes is caught up with. */
 START_TEST(they_may_hand_over)
 {
@@ -149,6 +195,7 @@ int main(int argc, char **argv)
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_set_timeout(tcase, 20);
     tcase_add_test(tcase, what_is_left_is_killed);
+    tcase_add_test(tcase, who_hangs_holds_nobody_up);
     tcase_add_test(tcase, they_may_hand_over);
     tcase_add_test(tcase, nothing_noted_nobody_killed);
     tcase_add_test(tcase, never_oneself);
