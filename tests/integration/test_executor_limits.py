@@ -3,11 +3,13 @@
 import contextlib
 import os
 import pathlib
+import shutil
+import subprocess
 
 import pytest
 
 import harness
-from harness import alive, eventually, make_directory
+from harness import alive, eventually, make_directory, never
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change identities")
 
@@ -51,6 +53,58 @@ def test_no_identity(daemon, name, text):
 @pytest.mark.parametrize("name, key", [("MEMORY", "memory_max"), ("CPU", "cpu_quota"), ("TASKS", "tasks_max")])
 def test_limits_are_never_ignored(daemon, name, key):
     assert failure(daemon, name).startswith(f"'{key}' cannot be kept: the daemon has no delegated control group")
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+NO_ROOM = "no room for another process now"
+# Limits of processes do not concern root; nor need that one be allowed to set those of others.
+AS_USER = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
+
+
+@pytest.fixture
+def ordinary(make):
+    """The daemon of an ordinary user."""
+    daemon = make("""
+        tasks:
+          RUN: {script: 'cat >&3'}
+        test.RUN: {tasks: [RUN]}
+    """)
+    programs = make_directory()  # not everybody may enter that of the build
+    for name in ("directord", "directord-exec"):
+        shutil.copy(pathlib.Path(harness.DIRECTORD).with_name(name), programs)
+    if AS_USER:
+        shutil.chown(daemon.directory, "nobody")
+    daemon.command = [*AS_USER, programs / "directord"]
+    yield daemon.start()
+    shutil.rmtree(programs)
+
+
+@contextlib.contextmanager
+def no_processes(daemon):
+    """It cannot make any."""
+    prlimit = [*AS_USER, "prlimit", f"--pid={daemon.process.pid}"]
+    usual = subprocess.run([*prlimit, "--nproc", "--output=SOFT", "--noheadings"], check=True,
+                           capture_output=True, text=True).stdout.strip()
+    subprocess.run([*prlimit, "--nproc=1:"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*prlimit, f"--nproc={usual}:"], check=True)
+
+
+def test_attempts_wait_for_processes(ordinary, database):
+    """It tries again, says so once, and no attempt is used up."""
+    with no_processes(ordinary):
+        workflows = [ordinary.launch("RUN", {"a": n}) for n in range(2)]
+        ordinary.await_log(NO_ROOM)
+        never(lambda: ordinary.log().count(NO_ROOM) > 1, "said once")  # longer than until the next try
+        assert database.sql("SELECT DISTINCT status::text, attempt, held FROM tasks") == [("progress", 1, True)]
+    for n, workflow in enumerate(workflows):
+        (task,) = ordinary.wait(workflow)["tasks"]
+        assert task["attempt"] == 1 and task["result"]["payload"] == {"a": n}
+    assert ordinary.log().count(NO_ROOM) == 1
+    assert database.value("SELECT count(*) FROM attempts") == 0
 
 
 # --- control groups ------------------------------------------------------------------------------
@@ -100,7 +154,7 @@ def group(monkeypatch):
     eventually(lambda: "populated 0" in (path / "cgroup.events").read_text(), "an empty group")
     for folder, _, _ in os.walk(path, topdown=False):
         os.rmdir(folder)
-    harness.shutil.rmtree(directory)
+    shutil.rmtree(directory)
 
 
 def groups_of_tasks(group):
