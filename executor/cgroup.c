@@ -122,6 +122,13 @@ static char *find_group(const char *proc)
     return group;
 }
 
+char *cgroup_of(pid_t pid)
+{
+    char proc[32];
+    snprintf(proc, sizeof proc, "/proc/%d", pid);
+    return find_group(proc);
+}
+
 /* In a container the mount may show a part of the hierarchy only, `root`. */
 static char *join_below(const char *mount, const char *root, const char *group)
 {
@@ -399,10 +406,7 @@ static void list_groups_below(struct listing *listing, const char *group)
  * other one. */
 static bool is_in_group(pid_t pid, const char *name)
 {
-    char folder[32];
-    snprintf(folder, sizeof folder, "/proc/%d", pid);
-    char *path = find_group(folder);
-    char *rest = path, *part = NULL;
+    char *path = cgroup_of(pid), *rest = path, *part = NULL;
     while ((part = strsep(&rest, "/")) && strcmp(part, name) != 0)
         continue;
     free(path);

@@ -29,6 +29,9 @@ struct cgroup_tree {
     bool has_pids;
 };
 
+/* The path of a process's group in the hierarchy, as new memory; NULL when there is none, or the
+ * process is gone. */
+char *cgroup_of(pid_t pid);
 /* Finds the directory of this process's own group, as new memory, if it was delegated: systemd
  * says so by an extended attribute. `proc` is /proc/self. -ENOENT when there is no cgroup v2 or no
  * delegation. */

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "executor/cgroup.h"
 #include "executor/proc.h"
 
 enum child_role {
@@ -83,10 +84,8 @@ void children_done(struct children *children)
 void children_add_family(struct children *children, struct family *family)
 {
     add(children, family->leader, CHILD_LEADER)->family = family;
-    if (!family->task_mark || !family->attempt_mark)
-        return;
-    family->marks = mem_format("%s %s", family->task_mark, family->attempt_mark);
-    HASH_ADD_KEYPTR(hh, children->by_marks, family->marks, strlen(family->marks), family);
+    if (family->name)
+        HASH_ADD_KEYPTR(hh, children->by_name, family->name, strlen(family->name), family);
 }
 
 void children_remove_family(struct children *children, struct family *family)
@@ -103,10 +102,9 @@ void children_remove_family(struct children *children, struct family *family)
             child->family = NULL;
         }
     }
-    if (family->marks)
-        HASH_DEL(children->by_marks, family);
-    free(family->marks);
-    family->marks = NULL;
+    if (family->name)
+        HASH_DEL(children->by_name, family);
+    family->name = NULL;
 }
 
 void family_signal(struct family *family, int signal)
@@ -174,6 +172,17 @@ static struct family *family_of_session(const struct children *children, pid_t p
     return leader && leader->role == CHILD_LEADER ? leader->family : NULL;
 }
 
+/* Also of a group that the task has made below its own. */
+static struct family *family_of_group(const struct children *children, pid_t pid)
+{
+    struct family *family = NULL;
+    char *path = cgroup_of(pid), *rest = path;
+    for (char *name; !family && (name = strsep(&rest, "/"));)
+        HASH_FIND_STR(children->by_name, name, family);
+    free(path);
+    return family;
+}
+
 static struct family *family_of_environment(struct children *children)
 {
     struct family *family = NULL;
@@ -181,9 +190,10 @@ static struct family *family_of_environment(struct children *children)
     const char *attempt = proc_find_entry(&children->text, FAMILY_ATTEMPT_MARK);
     if (!task || !attempt)
         return NULL;
-    char *marks = mem_format("%s %s", task, attempt);
-    HASH_FIND_STR(children->by_marks, marks, family);
-    free(marks);
+    char *name =
+        mem_format("%s.%s", task + strlen(FAMILY_TASK_MARK), attempt + strlen(FAMILY_ATTEMPT_MARK));
+    HASH_FIND_STR(children->by_name, name, family);
+    free(name);
     return family;
 }
 
@@ -205,6 +215,8 @@ static bool is_changing(struct children *children, const struct child *child)
 static void judge(struct children *children, struct child *child)
 {
     child->family = family_of_session(children, child->pid);
+    if (!child->family)
+        child->family = family_of_group(children, child->pid);
     if (!child->family) {
         bool known = is_read(
             children, proc_read(child->pid, "environ", PROC_MAX_ENVIRONMENT, &children->text));

@@ -3,9 +3,10 @@
  * As a child subreaper the daemon becomes the parent of whatever its children leave behind when
  * they die. No process id of a child is used again before the daemon has reaped it, so that a table
  * by pid is exact. An adopted process belongs to a family when it is in the session of the family's
- * leader, or carries the family's marks in its environment. Anything alive that a dead leader left
- * has an ancestor among the adopted ones: when none of them is of the family, nothing is left of
- * it.
+ * leader, in its control group, or carries its marks in the environment, which is asked for last:
+ * the kernel reads it when nobody is changing the process's memory, and the loop waits. Anything
+ * alive that a dead leader left has an ancestor among the adopted ones: when none of them is of the
+ * family, nothing is left of it.
  *
  * A sweep looks at all of them, some at a time, so that the loop goes on however many there are. It
  * decides for each family by itself: what one of them makes of unknown processes, however fast,
@@ -30,8 +31,7 @@
  * number, which is the number of its session and group, stays its own. */
 struct family {
     pid_t leader;
-    const char *task_mark;     /* `DIRECTOR_TASK_ID=…`, NULL: attributed by session only */
-    const char *attempt_mark;  /* `DIRECTOR_ATTEMPT=…` */
+    const char *name;          /* TASK.ATTEMPT, NULL: attributed by session only */
     int signal;                /* what adopted members get when met: 0, SIGTERM (once) or SIGKILL */
     bool leader_ended;         /* set by the owner, who waits for it */
     bool is_gone;              /* as the last sweep saw it: the leader has ended, nobody is left */
@@ -42,20 +42,21 @@ struct family {
     size_t told_count;
 
     /* The sweep's own. */
-    char *marks;            /* both of them, by which it is found; NULL without */
     bool is_judged;         /* the leader had ended before this look began */
     size_t members;         /* that this look has met, those included that died with it */
     int64_t alone_since_us; /* monotonic; since when there were none; 0: there were some */
     UT_hash_handle hh;
 };
 
+/* What these have as values in an environment make the name, which is also that of the family's
+ * control group. */
 #define FAMILY_TASK_MARK "DIRECTOR_TASK_ID="
 #define FAMILY_ATTEMPT_MARK "DIRECTOR_ATTEMPT="
 
 struct children {
     int list_fd; /* /proc/PID/task/PID/children, -1 where there is none */
     struct child *table;
-    struct family *by_marks;
+    struct family *by_name;
     struct buffer text; /* what was read last from /proc */
 
     /* The look that is under way. */

@@ -82,8 +82,7 @@ struct process {
     int64_t grace_ms;
 
     struct family family;
-    char *task_mark;
-    char *attempt_mark;
+    char *name; /* of the family and the group, or NULL */
     int64_t started_us;
     int exit_status;
     int signal;
@@ -110,13 +109,20 @@ static char **copy_list(struct arena *arena, const char *const *list)
     return copy;
 }
 
-/* The entry of the environment that begins with `mark`, as new memory, or NULL. */
-static char *find_mark(char *const *envp, const char *mark)
+/* What follows `mark` in the environment, or NULL. */
+static const char *find_value(char *const *envp, const char *mark)
 {
     for (; *envp; envp++)
         if (strncmp(*envp, mark, strlen(mark)) == 0)
-            return mem_text(*envp);
+            return *envp + strlen(mark);
     return NULL;
+}
+
+static char *make_name(char *const *envp)
+{
+    const char *task = find_value(envp, FAMILY_TASK_MARK);
+    const char *number = find_value(envp, FAMILY_ATTEMPT_MARK);
+    return task && number ? mem_format("%s.%s", task, number) : NULL;
 }
 
 static void process_prepare(struct attempt *attempt, const struct attempt_spec *spec)
@@ -138,8 +144,7 @@ static void process_prepare(struct attempt *attempt, const struct attempt_spec *
     process->timeout_ms = spec->timeout_ms;
     process->grace_ms = spec->grace_ms;
     process->exit_status = -1;
-    process->task_mark = find_mark(process->envp, FAMILY_TASK_MARK);
-    process->attempt_mark = find_mark(process->envp, FAMILY_ATTEMPT_MARK);
+    process->name = make_name(process->envp);
     log_ring_init(&process->log, log_limit / 4, log_limit - log_limit / 4);
     log_ring_init(&process->stderr_tail, 0, STDERR_TAIL_BYTES);
 }
@@ -149,8 +154,7 @@ static void process_done(struct attempt *attempt)
     struct process *process = (struct process *)attempt;
     arena_done(&process->arena);
     free(process->input);
-    free(process->task_mark);
-    free(process->attempt_mark);
+    free(process->name);
     free(process->cgroup);
     buffer_done(&process->report);
     buffer_done(&process->result);
@@ -338,16 +342,11 @@ static void start_timer(struct process *process, int64_t ms)
     uv_timer_start(&process->timer, on_phase_timer, (uint64_t)ms, 0);
 }
 
-/* The group is named by what follows the marks' `=`. */
 static int make_cgroup(struct process *process, struct error *error)
 {
-    const char *task = process->task_mark ? strchr(process->task_mark, '=') + 1 : "unnamed";
-    const char *number = process->attempt_mark ? strchr(process->attempt_mark, '=') + 1 : "0";
-    char *name = mem_format("%s.%s", task, number);
-    int code = cgroup_make(process->attempt.executor->options.cgroups, name, &process->limits,
-                           &process->cgroup, error);
-    free(name);
-    return code;
+    return cgroup_make(process->attempt.executor->options.cgroups,
+                       process->name ? process->name : "unnamed", &process->limits,
+                       &process->cgroup, error);
 }
 
 static int spawn_by_launcher(struct process *process, struct spawn_request *request,
@@ -394,9 +393,7 @@ static void process_start(struct attempt *attempt)
     }
     CRASH_POINT("spawned");
     arena_done(&process->arena);
-    process->family = (struct family){.leader = spawned.pid,
-                                      .task_mark = process->task_mark,
-                                      .attempt_mark = process->attempt_mark};
+    process->family = (struct family){.leader = spawned.pid, .name = process->name};
     children_add_family(&attempt->executor->children, &process->family);
     set_oom_score(spawned.pid);
     watch_all(process, &spawned);

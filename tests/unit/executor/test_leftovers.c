@@ -1,17 +1,15 @@
 #include "executor/leftovers.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "tests/unit/executor/hanging_fixture.h"
 #include "tests/unit/unit.h"
 
 static char folder[] = "/tmp/test-leftovers-XXXXXX";
@@ -87,23 +85,6 @@ START_TEST(what_is_left_is_killed)
     ck_assert_int_eq(signal_of(stranger), SIGKILL);
 }
 END_TEST
-
-/* Whose environment takes for ever to read; -1: everybody's. */
-static pid_t hanging;
-
-/* In place of the C library's, for the whole program. */
-int open(const char *path, int flags, ...)
-{
-    va_list rest;
-    int pid, end = 0;
-    bool is_environment = sscanf(path, "/proc/%d/environ%n", &pid, &end) == 1 && end > 0;
-    while (is_environment && (pid == hanging || hanging == -1))
-        pause();
-    va_start(rest, flags);
-    mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;
-    va_end(rest);
-    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
-}
 
 /* The others are ended, and the ids stay for the next time. */
 START_TEST(who_hangs_holds_nobody_up)

@@ -3,6 +3,7 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 
+#include "tests/unit/executor/hanging_fixture.h"
 #include "tests/unit/executor/process_fixture.h"
 
 /* --- what is left behind --------------------------------------------------------------------- */
@@ -373,6 +374,27 @@ START_TEST(nobody_escapes_a_group)
 }
 END_TEST
 
+/* Whose he is need not be read from the memory of the one that hangs. */
+START_TEST(who_hangs_in_a_group_holds_nobody_up)
+{
+    struct run run;
+    struct buffer text = {0};
+    if (!delegated)
+        return;
+    start_script(&run, "(setsid sh -c 'echo $$; exec sleep 100' &) ; sleep 100",
+                 (struct attempt_spec){0});
+    wait_for_output(&run);
+    log_ring_text(attempt_log(run.attempt), &text);
+    hanging = (pid_t)atoi(buffer_text(&text));
+    buffer_done(&text);
+    attempt_stop(run.attempt, STOP_CANCELED);
+    wait_for(&run);
+    ck_assert_int_eq(run.end.outcome, ATTEMPT_STOPPED);
+    ck_assert(!run.end.left_behind);
+    run_done(&run);
+}
+END_TEST
+
 /* What holds for attempts however they are started. */
 static void add_common_tests(TCase *tcase)
 {
@@ -397,5 +419,6 @@ int main(void)
     tcase_add_test(plain, closing_ends_all);
     add_common_tests(grouped);
     tcase_add_test(grouped, nobody_escapes_a_group);
+    tcase_add_test(grouped, who_hangs_in_a_group_holds_nobody_up);
     return unit_run(suite);
 }
