@@ -35,7 +35,9 @@ CREATE TABLE definitions (
     retention integer,                  -- finished instances kept; NULL: the daemon's default; -1: all
     timeout double precision,           -- seconds that a run may take; NULL: any
     created timestamptz NOT NULL DEFAULT now(),
-    used timestamptz NOT NULL DEFAULT now() -- by a daemon that has it loaded; said anew every hour
+    used timestamptz NOT NULL DEFAULT now(), -- by a daemon that has it loaded; said anew every hour. Of the versions of
+                                        -- a name the one used last counts, also after an older file came back
+    relaunched timestamptz              -- an instance of it from its failure, last; to the hour; NULL: never
 );
 CREATE INDEX definitions_by_name ON definitions (fullname, id);
 

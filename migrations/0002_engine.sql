@@ -36,7 +36,7 @@
 --   room      an instance of project.name ended whose definition has a concurrency limit: admit may have work
 --   left      `count` tasks are ready, but were not claimed in this call
 --   later     a further attempt of a task is due at `at`
---   skipped   `count` tasks that claim found belong to workflows that somebody else holds just now
+--   skipped   tasks that claim found belong to workflows that somebody else holds just now
 --   refused   item number `item` (from 1) of a launch was not taken: reason `overlap`, `key_reused`
 --   duplicate item number `item` of a launch repeats an idempotency key: `workflow_id` is what it made then
 --   lost      an attempt that this node says it holds is no longer its own

@@ -46,6 +46,8 @@ DECLARE
     v_positions integer[];
     v_attempts integer[];
     v_candidates integer;   -- that fit into the slots
+    v_found uuid[];         -- their workflows
+    v_locked uuid[] := '{}'; -- those of earlier ones, which somebody else holds
 BEGIN
     SELECT CASE WHEN n.state = 'active' THEN n.queues END, n.max_input INTO v_queues, v_max_input
       FROM nodes n WHERE n.id = p_node;
@@ -70,25 +72,32 @@ BEGIN
         SELECT coalesce(array_agg(known.queue), '{}') INTO v_queues FROM known WHERE known.queue IS NOT NULL;
     END IF;
 
-    -- A few more than there are slots for, so that one workflow that is locked for long does not keep all others back.
-    SELECT array_agg(c.row), array_agg(c.workflow_id), least(count(*), p_slots) INTO v_rows, v_workflows, v_candidates
-      FROM (SELECT o.*
-              FROM unnest(v_queues) AS q (queue)
-             CROSS JOIN LATERAL (SELECT t.ctid AS row, t.workflow_id, t.position, t.due
-                                   FROM tasks t
-                                  WHERE t.queue = q.queue AND t.due <= v_now
-                                  ORDER BY t.due, t.workflow_id, t.position LIMIT p_slots + 8) o
-             ORDER BY o.due, o.workflow_id, o.position LIMIT p_slots + 8) c;
-    IF v_candidates = 0 THEN
+    -- A few more than there are slots for, and others where all of these are locked: so a workflow that is locked for long
+    -- does not keep the rest back.
+    FOR v_try IN 1 .. 4 LOOP
+        SELECT array_agg(c.row), array_agg(c.workflow_id), least(count(*), p_slots) INTO v_rows, v_workflows, v_candidates
+          FROM (SELECT o.*
+                  FROM unnest(v_queues) AS q (queue)
+                 CROSS JOIN LATERAL (SELECT t.ctid AS row, t.workflow_id, t.position, t.due
+                                       FROM tasks t
+                                      WHERE t.queue = q.queue AND t.due <= v_now AND NOT t.workflow_id = ANY (v_locked)
+                                      ORDER BY t.due, t.workflow_id, t.position LIMIT p_slots + 8) o
+                 ORDER BY o.due, o.workflow_id, o.position LIMIT p_slots + 8) c;
+        EXIT WHEN v_candidates = 0;
+        v_found := v_workflows;
+        SELECT array_agg(o.row), array_agg(o.id), array_agg(o.workflow_row), array_agg(o.definition_id)
+          INTO v_rows, v_workflows, v_workflow_rows, v_definitions
+          FROM (SELECT c.row, c.id, l.*
+                  FROM (SELECT * FROM unnest(v_rows, v_workflows) WITH ORDINALITY AS u (row, id, place) ORDER BY u.id) c
+                 CROSS JOIN LATERAL (SELECT w.ctid AS workflow_row, w.definition_id FROM workflows w
+                                      WHERE w.id = c.id FOR UPDATE SKIP LOCKED) l
+                 ORDER BY c.place LIMIT p_slots) o;
+        EXIT WHEN v_rows IS NOT NULL;
+        SELECT array_agg(DISTINCT u.id) INTO v_locked FROM unnest(v_locked || v_found) AS u (id);
+    END LOOP;
+    IF v_candidates = 0 AND v_locked = '{}' THEN
         RETURN;
     END IF;
-    SELECT array_agg(o.row), array_agg(o.id), array_agg(o.workflow_row), array_agg(o.definition_id)
-      INTO v_rows, v_workflows, v_workflow_rows, v_definitions
-      FROM (SELECT c.row, c.id, l.*
-              FROM (SELECT * FROM unnest(v_rows, v_workflows) WITH ORDINALITY AS u (row, id, place) ORDER BY u.id) c
-             CROSS JOIN LATERAL (SELECT w.ctid AS workflow_row, w.definition_id FROM workflows w
-                                  WHERE w.id = c.id FOR UPDATE SKIP LOCKED) l
-             ORDER BY c.place LIMIT p_slots) o;
     SELECT t.* INTO v_workflows, v_positions, v_attempts, v_definitions
       FROM take_tasks(p_batch, p_node, v_rows, v_workflows, v_workflow_rows, v_definitions) t;
 
@@ -97,8 +106,8 @@ BEGIN
         RETURN QUERY SELECT * FROM claimed_tasks(p_batch, p_node, v_workflows, v_positions, v_attempts, v_definitions,
                                                  v_max_input);
     END IF;
-    IF coalesce(cardinality(v_workflows), 0) < v_candidates THEN
-        RETURN NEXT say('skipped', count => v_candidates - coalesce(cardinality(v_workflows), 0));
+    IF v_locked <> '{}' OR coalesce(cardinality(v_workflows), 0) < v_candidates THEN
+        RETURN NEXT say('skipped');
     END IF;
 END $$;
 
@@ -148,13 +157,13 @@ BEGIN
                peak_memory = h.peak_memory, cpu_us = h.cpu_us
           FROM hit h
          WHERE t.ctid = ANY (ARRAY (SELECT h.row FROM hit h)) AND t.ctid = h.row
-        RETURNING t.workflow_id, h.workflow_row, h.definition_id, h.next, h.is_hook, h.claim, h.success, h.again, t.due
+        RETURNING h.row, t.workflow_id, h.workflow_row, h.definition_id, h.next, h.is_hook, h.claim, h.success, h.again, t.due
     ), kept AS (
         INSERT INTO attempts (workflow_id, position, attempt, node_id, started, finished, exit_status, signal, peak_memory,
                               cpu_us, reason, result)
         SELECT DISTINCT ON (h.row) h.workflow_id, h.position, h.attempt, h.node_id, h.started, v_now, h.exit_status,
                h.signal, h.peak_memory, h.cpu_us, h.reason, h.result
-          FROM hit h WHERE h.again
+          FROM hit h WHERE h.again AND h.row IN (SELECT e.row FROM ended e WHERE e.again)
     ), down (workflow_id, definition_id, "position") AS (
         SELECT e.workflow_id, e.definition_id, n
           FROM ended e, unnest(e.next) AS n WHERE NOT e.success AND NOT e.again AND NOT e.is_hook

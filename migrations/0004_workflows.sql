@@ -26,15 +26,15 @@ BEGIN
     END IF;
     WITH item AS MATERIALIZED (
         -- `first` are its tasks that this node may claim at once, `before` those of the items before it
-        SELECT i.*, d.*, f.empty, f.first, sum(f.first) OVER (ORDER BY i.place) - f.first AS before
+        SELECT i.*, d.*, d.limited AND NOT f.empty AS queued, f.empty, f.first, sum(f.first) OVER (ORDER BY i.place) - f.first AS before
           FROM unnest(p_ids, p_definitions, p_created, p_payloads, p_comments, p_relaunched, p_scheduled)
                WITH ORDINALITY AS i (id, definition_id, created, payload, comment, relaunched, scheduled, place)
           LEFT JOIN LATERAL (SELECT true AS is_there FROM workflows w WHERE w.id = i.id LIMIT 1) w ON true
-         CROSS JOIN LATERAL (SELECT d.project, d.name, d.fullname, d.timeout, d.concurrency IS NOT NULL AS queued
+         CROSS JOIN LATERAL (SELECT d.project, d.name, d.fullname, d.timeout, d.concurrency IS NOT NULL AS limited
                                FROM definitions d WHERE d.id = i.definition_id LIMIT 1) d
          CROSS JOIN LATERAL (
               SELECT count(*) = 0 AS empty,
-                     count(*) FILTER (WHERE t.waiting = 0 AND NOT d.queued
+                     count(*) FILTER (WHERE t.waiting = 0 AND NOT d.limited
                                         AND (p_queues = '{*}' OR t.queue = ANY (p_queues))) AS first
                 FROM definition_tasks t
                WHERE t.definition_id = i.definition_id AND t.role = 'task') f
@@ -44,8 +44,8 @@ BEGIN
                                finished, deadline, scheduled, relaunched_from, comment, payload)
         SELECT i.id, i.definition_id, i.project, i.name,
                CASE WHEN i.empty THEN 'success' WHEN b.begun THEN 'progress' ELSE 'pending' END::status,
-               i.scheduled IS NOT NULL, CASE WHEN i.queued AND NOT i.empty THEN i.fullname END,
-               i.queued AND NOT i.empty, i.created, greatest(i.created, v_now),
+               i.scheduled IS NOT NULL, CASE WHEN i.queued THEN i.fullname END,
+               i.queued, i.created, greatest(i.created, v_now),
                CASE WHEN i.empty OR b.begun THEN v_now END, CASE WHEN i.empty THEN v_now END,
                CASE WHEN NOT i.empty AND NOT i.queued THEN v_now + make_interval(secs => i.timeout) END,
                i.scheduled, i.relaunched, i.comment, i.payload
@@ -179,13 +179,12 @@ DECLARE
     v_ids uuid[];
     v_left bigint;
 BEGIN
-    -- A name is asked for as a range: for an equal one the planner could take the order from the primary key, and walk
-    -- along all of it.
+    -- Of the instances a name is asked for as a range: for an equal one the planner could take the order from the primary
+    -- key, and walk along all of it. The version that counts is the one that was loaded last.
     SELECT array_agg(q.id) INTO v_ids
       FROM unnest(p_names) WITH ORDINALITY AS n (fullname, place)
      CROSS JOIN LATERAL (SELECT coalesce(d.concurrency, 2147483647) AS concurrency FROM definitions d
-                          WHERE d.fullname BETWEEN n.fullname AND n.fullname
-                          ORDER BY d.fullname DESC, d.id DESC LIMIT 1) d
+                          WHERE d.fullname = n.fullname ORDER BY d.used DESC, d.id DESC LIMIT 1) d
      CROSS JOIN LATERAL (SELECT w.id FROM workflows w
                           WHERE w.limited BETWEEN n.fullname AND n.fullname AND w.queued
                           ORDER BY w.limited, w.id LIMIT greatest(d.concurrency - v_occupied[n.place], 0)) q;
@@ -293,7 +292,15 @@ BEGIN
       FROM nodes n WHERE n.id = p_node;
     v_limited := EXISTS (SELECT 1 FROM definitions d WHERE d.id = ANY (p_definitions) AND d.concurrency IS NOT NULL);
     IF v_limited THEN
-        v_refused := refuse_overlap(p_definitions);
+        -- An item whose key was used before is not a new instance, but its definition may have room all the same.
+        PERFORM lock_admissions(p_definitions);
+        v_refused := refuse_overlap((
+            SELECT array_agg(CASE WHEN k.is_used IS NULL THEN i.definition END ORDER BY i.place)
+              FROM unnest(p_definitions, p_principals, p_keys, p_ids) WITH ORDINALITY
+                   AS i (definition, principal, key, id, place)
+              LEFT JOIN LATERAL (SELECT true AS is_used FROM idempotency_keys k
+                                  WHERE k.principal = i.principal AND k.key = i.key AND k.workflow_id <> i.id
+                                  LIMIT 1) k ON true));
     END IF;
     -- A key that was used before: by this very item (sent again), by an equal request, or by a different one.
     IF EXISTS (SELECT 1 FROM unnest(p_keys) AS k (key) WHERE k.key IS NOT NULL) THEN

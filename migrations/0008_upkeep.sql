@@ -21,8 +21,8 @@ BEGIN
      WHERE EXISTS (SELECT 1 FROM workflows w WHERE w.limited = l.fullname AND w.queued);
     RETURN QUERY
     SELECT a.* FROM unnest(v_names, occupied(v_names)) AS n (fullname, occupied)
-     CROSS JOIN LATERAL (SELECT * FROM definitions d WHERE d.fullname BETWEEN n.fullname AND n.fullname
-                          ORDER BY d.fullname DESC, d.id DESC LIMIT 1) d
+     CROSS JOIN LATERAL (SELECT * FROM definitions d WHERE d.fullname = n.fullname
+                          ORDER BY d.used DESC, d.id DESC LIMIT 1) d
      CROSS JOIN LATERAL say('room', project => d.project, name => d.name) AS a
      WHERE n.occupied < coalesce(d.concurrency, 2147483647);
 
@@ -113,6 +113,8 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
+    UPDATE definitions d SET relaunched = v_now
+     WHERE d.id = v_original.definition_id AND coalesce(d.relaunched < v_now - interval '1 hour', true);
     WITH old AS MATERIALIZED (
         SELECT t.*, d.next FROM tasks t
           JOIN definition_tasks d ON d.definition_id = v_original.definition_id AND d.position = t.position
@@ -152,7 +154,7 @@ END $$;
 
 -- Removes finished instances beyond what their definitions keep, the oldest first, with their tasks, attempts and logs: at
 -- most `p_limit` rows in a call, but for the first instance. One whose hook has not ended stays. Several daemons may call
--- it at once. Answers how many rows it has found to be removed, at least.
+-- it at once. Answers how many rows it has found to be removed, at least. Names are asked for as ranges: see admit_queued.
 CREATE FUNCTION clear_workflows(p_default integer, p_limit integer) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -161,22 +163,23 @@ DECLARE
 BEGIN
     WITH kept AS (
         SELECT DISTINCT ON (d.fullname) d.project, d.name, coalesce(d.retention, p_default) AS offset
-          FROM definitions d ORDER BY d.fullname, d.id DESC
+          FROM definitions d ORDER BY d.fullname, d.used DESC, d.id DESC
     ), oldest AS (
         SELECT k.project, k.name,
                (SELECT w.id FROM workflows w
-                 WHERE w.project = k.project AND w.name = k.name AND w.finished IS NOT NULL
-                 ORDER BY w.id DESC OFFSET k.offset LIMIT 1) AS id
+                 WHERE w.project = k.project AND w.name BETWEEN k.name AND k.name AND w.finished IS NOT NULL
+                 ORDER BY w.name DESC, w.id DESC OFFSET k.offset LIMIT 1) AS id
           FROM kept k WHERE k.offset >= 0
     ), found AS (
         SELECT w.id
           FROM oldest o
          CROSS JOIN LATERAL (
                SELECT c.id FROM workflows c
-                WHERE c.project = o.project AND c.name = o.name AND c.id <= o.id AND c.finished IS NOT NULL
+                WHERE c.project = o.project AND c.name BETWEEN o.name AND o.name AND c.id <= o.id
+                  AND c.finished IS NOT NULL
                   AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.workflow_id = c.id
                                      AND (t.status IN ('pending', 'progress') OR coalesce(t.held, false)))
-                ORDER BY c.id LIMIT p_limit) w
+                ORDER BY c.name, c.id LIMIT p_limit) w
          LIMIT p_limit
     ), weighed AS (
         SELECT f.id, sum(r.rows) OVER (ORDER BY f.id) AS rows, row_number() OVER (ORDER BY f.id) AS place
@@ -234,13 +237,16 @@ BEGIN
     GET DIAGNOSTICS v_count = ROW_COUNT;
     v_sum := v_sum + v_count;
 
+    -- An instance of a version is older than a day after its last use. Those of other versions that are as old keep it,
+    -- too: to tell them apart all of them would have to be read.
     DELETE FROM definitions d USING (
         SELECT o.id FROM definitions o
-         WHERE o.used < v_now - interval '1 day'
+         WHERE greatest(o.used, o.relaunched) < v_now - interval '1 day'
            AND NOT EXISTS (SELECT 1 FROM workflows w
-                            WHERE w.project = o.project AND w.name = o.name AND w.definition_id = o.id)
+                            WHERE w.project = o.project AND w.name = o.name
+                              AND w.id < first_id(greatest(o.used, o.relaunched) + interval '1 day'))
          LIMIT p_limit) old
-     WHERE d.id = old.id;
+     WHERE d.id = old.id AND greatest(d.used, d.relaunched) < v_now - interval '1 day'; -- still, after it has waited
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_sum + v_count;
 END $$;
@@ -289,7 +295,7 @@ SELECT w.id, NULL, 'queued, and its concurrency has room'
  WHERE w.queued AND w.updated < clock_timestamp() - interval '10 seconds'
    AND (SELECT count(*) FROM workflows o WHERE o.limited = w.limited AND NOT o.queued)
        < (SELECT coalesce(d.concurrency, 2147483647) FROM definitions d
-           WHERE d.fullname = w.limited ORDER BY d.id DESC LIMIT 1)
+           WHERE d.fullname = w.limited ORDER BY d.used DESC, d.id DESC LIMIT 1)
 UNION ALL
 SELECT t.workflow_id, t.position, 'ready, and not due'
   FROM tasks t

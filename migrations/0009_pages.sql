@@ -37,13 +37,13 @@ BEGIN
              WHERE (p_project IS NULL OR d.project = p_project) AND (p_name IS NULL OR d.name = p_name)) n
      CROSS JOIN LATERAL (
            SELECT w.* FROM workflows w
-            WHERE w.project = n.project AND w.name = n.name AND w.id >= v_least AND w.id < v_before
+            WHERE w.project = n.project AND w.name BETWEEN n.name AND n.name AND w.id >= v_least AND w.id < v_before
               AND (p_statuses IS NULL OR w.status::text = ANY (p_statuses))
               AND (p_periodic IS NULL OR w.periodic = p_periodic)
               AND (p_created_after IS NULL OR w.created > p_created_after)
               AND (p_created_before IS NULL OR w.created < p_created_before)
               AND (p_comment IS NULL OR strpos(w.comment, p_comment) > 0)
-            ORDER BY w.project DESC, w.name DESC, w.id DESC LIMIT p_limit + p_offset) c
+            ORDER BY w.name DESC, w.id DESC LIMIT p_limit + p_offset) c
      ORDER BY c.id DESC LIMIT p_limit OFFSET p_offset;
 END $$;
 

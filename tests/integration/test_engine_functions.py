@@ -1,6 +1,7 @@
 """The engine's functions, called as no daemon does at just that moment: what comes twice, in parts, too late, too large."""
 
 import json
+import threading
 
 import pytest
 
@@ -26,8 +27,10 @@ test.TIMED: {tasks: [RUN], timeout: 60s}
 test.LATER: {tasks: [{RUN: {retry: {limit: 1, interval: 30s}}}]}
 test.ELSEWHERE: {tasks: [RUN], queue: elsewhere}
 test.SKIPPING: {tasks: [RUN], concurrency: {overlap: skip}}
+test.EMPTY: {tasks: [], concurrency: {}, hooks: {success: RUN}}
 test.WAITING: {tasks: [{G: {type: group, tasks: [RUN, RUN]}}], concurrency: {}}
 test.KEPT: {tasks: [RUN, RUN, RUN, RUN], retention: {offset: 1}}
+test.MANY: {tasks: [{G: {type: group, tasks: [%s]}}]}
 test.SIBLINGS:
   tasks:
     - {G: {type: group, tasks: [{A: {task: RUN}}, {B: {task: RUN}}, {C: {task: RUN}}]}}
@@ -35,7 +38,7 @@ test.SIBLINGS:
 test.PROCESSES: {tasks: [{G: {type: group, tasks: [AGAIN, AGAIN, AGAIN, RUN]}}]}
 test.HAND: {tasks: [RUN], periodic: {interval: 1d}}
 test.CLOCK: {tasks: [RUN], periodic: {interval: 1d}}
-"""
+""" % ", ".join(["RUN"] * 30)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,14 @@ def test_failure_and_success_before_one_join_in_one_batch(node, database, failed
     assert (tasks[failed], tasks[succeeded], tasks[2:]) == ("error", "success", ["canceled", "canceled"])
     assert ended == ("error", None)
     assert node.claim() == []
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_attempt_that_ends_in_two_ways_has_ended_in_one(node, database, first):
+    workflow, _ = node.launch("AGAIN")
+    node.finish(workflow, (0, 1, first), (0, 1, not first))
+    status, attempts = database.sql("SELECT t.status::text, (SELECT count(*) FROM attempts) FROM tasks t")[0]
+    assert (status, attempts) in (("success", 0), ("pending", 1))
 
 
 def test_stale_attempt_counts_for_nothing(node, database):
@@ -366,6 +377,18 @@ def test_workflow_that_is_locked_keeps_no_other_back(postgres, database):
 # --- too late ---------------------------------------------------------------------------------
 
 
+def test_many_tasks_of_a_workflow_that_is_locked_keep_no_other_back(postgres, node, database):
+    locked, _ = node.launch("MANY", slots=0)
+    other, _ = node.launch("ONE", slots=0)
+    connection = postgres.connect(database.name)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT FROM workflows WHERE id = %s FOR UPDATE", [locked])
+        answers = node.claim_answers()
+    connection.close()
+    assert sorted(kinds(answers)) == ["claimed", "skipped"]
+    assert [answer["workflow_id"] for answer in answers if answer["kind"] == "claimed"] == [other]
+
+
 def test_heartbeat_knows_what_it_knew_when_it_was_sent(node, database):
     lost, held, expected = (node.launch("ONE")[0] for _ in range(3))
     database.sql("UPDATE tasks SET started = started - interval '11 s'")
@@ -438,6 +461,114 @@ def test_room_is_there_when_the_processes_are_gone(node, database):
     assert "room" not in kinds(node.finish(first, (0, 1, False))) and waits()
     assert "room" in kinds(node.finish(first, (1, 1, False))) and not waits()
     assert database.value("SELECT limited IS NULL FROM workflows WHERE id = %s", first)
+
+
+@pytest.mark.parametrize("call", [
+    "clear_workflows(0, 100)",
+    "choose_workflows('test', 'ONE', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 50, 0)",
+    "choose_workflows(NULL, 'ONE', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 50, 0)",
+])
+def test_few_instances_are_found_among_many(node, database, call):
+    """In pages that are read: walking over all of the others would be one for each."""
+    database.sql("INSERT INTO workflows (id, definition_id, project, name, status, created, updated, finished, payload)"
+                 " SELECT first_id('2020-01-01'::timestamptz + n * interval '1 s'), d.id, d.project, d.name, 'success', now(),"
+                 " now(), now(), '{}' FROM generate_series(1, 20000) AS n"
+                 " JOIN definitions d ON d.name = CASE WHEN n < 4 THEN 'ONE' ELSE 'KEPT' END")
+    database.sql("UPDATE definitions SET retention = -1 WHERE name = 'KEPT'")
+    with database.cursor() as cursor:
+        cursor.execute("COMMIT")
+        cursor.execute("VACUUM ANALYZE workflows")
+        cursor.execute("SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off;"
+                       " SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan")
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) SELECT * FROM {call}")
+        plan = cursor.fetchone()[0][0]["Plan"]
+        cursor.execute("RESET ALL")
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 5000
+    database.sql("TRUNCATE workflows")
+
+
+def test_hook_of_an_empty_workflow_with_a_limit_runs(node, database):
+    node.launch("EMPTY")
+    assert database.sql("SELECT status::text, queued FROM workflows") == [("success", False)]
+    assert node.claim() == [(0, 1)]
+
+
+def test_repeated_key_takes_up_no_room(node, database):
+    done = node.new_id()
+    node.launch_batch([done], ["SKIPPING"], keys=["key"])
+    node.claim()
+    node.finish(done, (0, 1, True))
+    answers = node.launch_batch([node.new_id(), node.new_id()], ["SKIPPING", "SKIPPING"], keys=["key", None])
+    assert [(answer["kind"], answer.get("item")) for answer in answers if answer["kind"] != "left"] == [("duplicate", 1)]
+    assert database.value("SELECT count(*) FROM workflows") == 2
+
+
+def version(database, name, **columns):
+    """Another version of the definition, loaded just now."""
+    values = {"digest": name.encode() + str(columns).encode(), **columns}
+    return database.value(
+        "INSERT INTO definitions (digest, fullname, project, name, file, document, concurrency, retention, used)"
+        " SELECT %s, fullname, project, name, file, document, %s, %s, clock_timestamp() FROM definitions WHERE name = %s"
+        " RETURNING id", values["digest"], columns.get("concurrency"), columns.get("retention"), name)
+
+
+def test_version_that_was_loaded_last_counts(node, database):
+    waiting, kept = (node.definition(name) for name in ("WAITING", "KEPT"))
+    for _ in range(3):
+        workflow, _ = node.launch("KEPT")
+        for position in range(4):
+            node.finish(workflow, (position, 1, True), slots=1)
+    for _ in range(3):
+        node.launch("WAITING")
+    newer = [version(database, "WAITING"), version(database, "KEPT", retention=0)]
+    database.sql("UPDATE definitions SET used = clock_timestamp() WHERE id = ANY (%s)", [waiting, kept])  # the older came back
+    assert node.call("admit('test', 'WAITING')") == []
+    assert database.value("SELECT count(*) FROM workflows WHERE queued") == 2
+    database.value("SELECT clear_workflows(-1, 1000)")
+    assert database.value("SELECT count(*) FROM workflows WHERE name = 'KEPT'") == 1
+    database.sql("UPDATE definitions SET used = clock_timestamp() WHERE id = ANY (%s)", newer)
+    node.call("admit('test', 'WAITING')")
+    assert database.value("SELECT count(*) FROM workflows WHERE queued") == 0
+    database.value("SELECT clear_workflows(-1, 1000)")
+    assert database.value("SELECT count(*) FROM workflows WHERE name = 'KEPT'") == 0
+
+
+@pytest.mark.parametrize("loaded, relaunched", [("30 h", None), ("9 d", "30 h")])
+def test_version_stays_while_it_may_have_an_instance(node, database, loaded, relaunched):
+    node.last_ms -= 7 * 3600 * 1000
+    workflow, _ = node.launch("ONE")
+    node.finish(workflow, (0, 1, True))
+    one = node.definition("ONE")
+    database.sql("UPDATE definitions SET used = now() - %s::interval, relaunched = now() - %s::interval", loaded, relaunched)
+
+    def left():
+        database.value("SELECT clear_history('{}', '30 d', 1000)")
+        return [id for (id,) in database.sql("SELECT id FROM definitions")]
+
+    assert left() == [one]
+    database.sql("DELETE FROM tasks")
+    database.sql("DELETE FROM workflows")
+    assert left() == []
+
+
+def test_version_that_is_loaded_just_now_is_not_removed(postgres, node, database):
+    def clear():
+        connection = postgres.connect(database.name)
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT clear_history('{}', '30 d', 1000)")
+        connection.close()
+
+    database.sql("UPDATE definitions SET used = clock_timestamp() - interval '2 days'")
+    loading = postgres.connect(database.name)
+    with loading, loading.cursor() as cursor:
+        cursor.execute("UPDATE definitions SET used = clock_timestamp() WHERE name = 'ONE'")
+        clearing = threading.Thread(target=clear)
+        clearing.start()
+        harness.eventually(lambda: database.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"),
+                           "the clearing waits for the loading")
+    clearing.join()
+    loading.close()
+    assert database.sql("SELECT name FROM definitions") == [("ONE",)]
 
 
 def test_retention_takes_so_many_rows_at_a_time(node, database):
