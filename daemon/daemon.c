@@ -515,6 +515,7 @@ static void close_all(struct daemon *daemon)
     daemon->closed = true;
     close_timers(daemon);
     let_signals_go(daemon);
+    postgres_give_up(daemon->postgres);
     if (daemon->check != NULL)
         database_check_stop(daemon->check);
     if (daemon->http != NULL)
@@ -707,8 +708,7 @@ enum exit_status daemon_run(struct settings *settings, const char *config)
     } else {
         log_error("cannot start", log_error_text(&error));
     }
-    if (postgres_stop(daemon->postgres, &error) < 0)
-        log_error("the private PostgreSQL did not stop well", log_error_text(&error));
+    postgres_stop(daemon->postgres);
     machine_done(&daemon->machine);
     state_dir_close(&daemon->state_dir);
     enum exit_status status = daemon->status;

@@ -1,6 +1,7 @@
-/* The server is known by its postmaster.pid alone, so that one of ours and one that outlived a
- * killed daemon are the same to us: find it, wait until it says "ready", and in the end signal it
- * and wait for its process to be gone.
+/* A server is known by its postmaster.pid, so that one of ours and one that outlived a killed
+ * daemon are the same to us: find it, wait until it says "ready", and in the end signal it and wait
+ * for its process to be gone. Only between its launch and that file, which can take long on a busy
+ * machine, is one of ours known by its process: there is never a second one beside it.
  */
 #include "daemon/postgres.h"
 
@@ -9,6 +10,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,11 +38,21 @@ enum {
     MAX_LOG_BYTES = 8 * 1024 * 1024,
 };
 
+/* The server that we started last. It outlasts a call that has waited long enough for it. */
+struct child {
+    enum { CHILD_NONE, CHILD_STARTING, CHILD_RUNS } state;
+    int pidfd; /* unless NONE */
+    /* While STARTING: what it says, from here on. */
+    int log_fd;
+    off_t log_start;
+};
+
 struct postgres {
     struct postgres_cluster cluster;
     char *conninfo;
     pthread_mutex_t mutex; /* one thread at a time starts it */
-    int server_fd; /* the pidfd of the last one that we started, until it is reaped; or -1 */
+    struct child child;
+    atomic_bool give_up; /* on a start: the daemon stops */
 };
 
 /* --- the server that there is ---------------------------------------------------------------- */
@@ -49,6 +61,7 @@ enum server_state { SERVER_ABSENT, SERVER_BUSY, SERVER_READY };
 
 struct server {
     enum server_state state; /* BUSY: it starts or stops */
+    bool has_file;           /* ABSENT: one that a dead server left */
     pid_t pid;
 };
 
@@ -62,6 +75,7 @@ static struct server read_pid_file(const struct postgres_cluster *cluster)
     FILE *file = fopen(line, "re");
     if (!file)
         return server;
+    server.has_file = true;
     for (int number = 1; number <= 8 && fgets(line, sizeof line, file); number++) {
         if (number == 1)
             server.pid = (pid_t)strtol(line, NULL, 10);
@@ -100,26 +114,28 @@ static struct server find_server(const struct postgres_cluster *cluster)
 {
     struct server server = read_pid_file(cluster);
     if (server.pid <= 0 || !is_server(cluster, server.pid))
-        return (struct server){.state = SERVER_ABSENT};
+        server.state = SERVER_ABSENT;
     return server;
 }
 
 /* --- starting -------------------------------------------------------------------------------- */
 
-/* A start under way: our process, and its log. */
-struct launch {
-    int pidfd; /* -1: the server is not ours, or not started yet */
-    int log_fd;
-    off_t log_start;
-};
-
-static void launch_done(struct launch *launch)
+static void child_runs(struct child *child)
 {
-    if (launch->pidfd >= 0)
-        close(launch->pidfd);
-    if (launch->log_fd >= 0)
-        close(launch->log_fd);
-    *launch = (struct launch){.pidfd = -1, .log_fd = -1};
+    close(child->log_fd);
+    child->state = CHILD_RUNS;
+}
+
+/* It has ended, or is given up. */
+static void child_done(struct child *child)
+{
+    if (child->state == CHILD_NONE)
+        return;
+    if (child->state == CHILD_STARTING)
+        close(child->log_fd);
+    waitid(P_PIDFD, (id_t)child->pidfd, &(siginfo_t){0}, WEXITED | WNOHANG);
+    close(child->pidfd);
+    child->state = CHILD_NONE;
 }
 
 /* The log is the server's user's: opened without following links, for appending. A large one makes
@@ -143,30 +159,33 @@ static int open_log(const struct postgres_cluster *cluster, int dir_fd, off_t *s
     return fd;
 }
 
-/* With the log open, and out of the way the files in which a dead server left its number: it may be
- * another process's by now. */
-static int prepare(const struct postgres_cluster *cluster, struct launch *launch,
+/* Opens the log, and puts out of the way the files in which a dead server left its number: it may
+ * be another process's by now. Where there was no postmaster.pid, none is deleted either: the
+ * server of a killed daemon may be about to write it, and is then the only one because ours finds
+ * it. */
+static int prepare(const struct postgres_cluster *cluster, bool has_file, struct child *child,
                    struct error *error)
 {
     int dir_fd = open(cluster->data_dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dir_fd < 0)
         return error_set(error, -errno, "cannot open %s: %s", cluster->data_dir, strerror(errno));
-    unlinkat(dir_fd, "postmaster.pid", 0);
+    if (has_file)
+        unlinkat(dir_fd, "postmaster.pid", 0);
     unlinkat(dir_fd, POSTGRES_SOCKET_NAME ".lock", 0);
-    launch->log_fd = open_log(cluster, dir_fd, &launch->log_start);
+    child->log_fd = open_log(cluster, dir_fd, &child->log_start);
     close(dir_fd);
-    if (launch->log_fd < 0)
-        return error_set(error, launch->log_fd, "cannot open %s/server.log: %s", cluster->data_dir,
-                         strerror(-launch->log_fd));
+    if (child->log_fd < 0)
+        return error_set(error, child->log_fd, "cannot open %s/server.log: %s", cluster->data_dir,
+                         strerror(-child->log_fd));
     return 0;
 }
 
 /* What is on the command line stands, whatever the configuration says: no network, and the socket
  * in the cluster. */
-static int launch_server(const struct postgres_cluster *cluster, struct launch *launch,
-                         struct error *error)
+static int launch(const struct postgres_cluster *cluster, bool has_file, struct child *child,
+                  struct error *error)
 {
-    int code = prepare(cluster, launch, error);
+    int code = prepare(cluster, has_file, child, error);
     if (code < 0)
         return code;
     char *program = mem_format("%s/postgres", cluster->bin_dir);
@@ -183,20 +202,25 @@ static int launch_server(const struct postgres_cluster *cluster, struct launch *
     struct command command = {.argv = argv,
                               .identity = &cluster->owner,
                               .input_fd = -1,
-                              .output_fd = launch->log_fd,
+                              .output_fd = child->log_fd,
                               .outlives = true};
-    launch->pidfd = command_start(&command, error);
+    int pidfd = command_start(&command, error);
     free(program);
-    return launch->pidfd < 0 ? launch->pidfd : 0;
+    if (pidfd < 0) {
+        close(child->log_fd);
+        return pidfd;
+    }
+    child->state = CHILD_STARTING;
+    child->pidfd = pidfd;
+    return 0;
 }
 
 /* Our server ended before it was ready. Sessions of one that was killed live on for a moment and
  * hold its memory: then the next try will do. */
-static int explain_end(const struct postgres_cluster *cluster, struct launch *launch,
+static int explain_end(const struct postgres_cluster *cluster, const struct child *child,
                        struct error *error)
 {
-    waitid(P_PIDFD, (id_t)launch->pidfd, &(siginfo_t){0}, WEXITED | WNOHANG);
-    char *tail = command_tail(launch->log_fd, launch->log_start);
+    char *tail = command_tail(child->log_fd, child->log_start);
     int code = strstr(tail, "still in use") ? -EAGAIN : -EIO;
     error_set(error, code, "PostgreSQL did not start: %s (all of it in %s/server.log)", tail,
               cluster->data_dir);
@@ -209,72 +233,50 @@ static void sleep_ms(int ms)
     nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000L}, NULL);
 }
 
-/* One look: 0 when the server is ready, 1 to look again, or an error. Starts it when it is absent.
- */
-static int advance(const struct postgres_cluster *cluster, struct launch *launch, int64_t waited_ms,
-                   struct error *error)
+/* One look: 0 when the server is ready, 1 to look again, or an error. Starts it when there is none,
+ * and none of ours that has no file yet. */
+static int advance(struct postgres *postgres, int64_t waited_ms, struct error *error)
 {
-    struct server server = find_server(cluster);
-    if (server.state == SERVER_READY)
-        return 0;
-    if (launch->pidfd >= 0 && command_wait(launch->pidfd, 0)) {
-        int code = explain_end(cluster, launch, error);
-        launch_done(launch);
-        return code == -EAGAIN && waited_ms < LEFTOVER_MS ? 1 : code;
-    }
-    if (server.state == SERVER_ABSENT && launch->pidfd < 0) {
-        int code = launch_server(cluster, launch, error);
+    struct child *child = &postgres->child;
+    struct server server = find_server(&postgres->cluster);
+    if (server.state != SERVER_ABSENT)
+        return server.state == SERVER_READY ? 0 : 1;
+    if (child->state == CHILD_NONE) {
+        int code = launch(&postgres->cluster, server.has_file, child, error);
         return code < 0 ? code : 1;
     }
-    return 1;
+    if (!command_wait(child->pidfd, 0))
+        return 1;
+    int code = child->state == CHILD_RUNS ? 1 : explain_end(&postgres->cluster, child, error);
+    child_done(child);
+    return code == -EAGAIN && waited_ms < LEFTOVER_MS ? 1 : code;
 }
 
-/* A server that we started is a child of the thread that did. */
-static void reap(int *server_fd)
+/* `*started`: by us, in this call or in one before. A signal counts before the loop runs, which
+ * then hears it and gives up itself. */
+static int make_ready(struct postgres *postgres, int64_t timeout_ms, bool *started,
+                      struct error *error)
 {
-    if (*server_fd < 0 || !command_wait(*server_fd, 0))
-        return;
-    waitid(P_PIDFD, (id_t)*server_fd, &(siginfo_t){0}, WEXITED | WNOHANG);
-    close(*server_fd);
-    *server_fd = -1;
-}
-
-static int wait_until_ready(const struct postgres_cluster *cluster, struct launch *launch,
-                            int64_t timeout_ms, bool *started, struct error *error)
-{
-    int64_t begin_us = clock_mono_us(), waited_ms = 0;
-    int code;
-    while ((code = advance(cluster, launch, waited_ms, error)) > 0 && waited_ms < timeout_ms) {
-        *started = *started || launch->pidfd >= 0;
-        if (signals_ask_to_stop())
-            return error_set(error, -EINTR, "a signal came while PostgreSQL was starting");
+    int64_t begin_us = clock_mono_us();
+    for (int64_t waited_ms = 0; waited_ms < timeout_ms;
+         waited_ms = (clock_mono_us() - begin_us) / 1000) {
+        if (atomic_load(&postgres->give_up) || signals_ask_to_stop())
+            return error_set(error, -EINTR, "asked to stop while PostgreSQL was starting");
+        int code = advance(postgres, waited_ms, error);
+        if (code < 0)
+            return code;
+        if (code == 0) {
+            *started = postgres->child.state == CHILD_STARTING;
+            if (*started)
+                child_runs(&postgres->child);
+            return 0;
+        }
         sleep_ms(POLL_MS);
-        waited_ms = (clock_mono_us() - begin_us) / 1000;
     }
-    if (code <= 0)
-        return code;
     return error_set(error, -ETIMEDOUT,
                      "PostgreSQL is not ready after %lld s and goes on starting, see "
                      "%s/server.log",
-                     (long long)timeout_ms / 1000, cluster->data_dir);
-}
-
-/* One that we start is left to the caller, in place of the former one. */
-static int make_ready(const struct postgres_cluster *cluster, int64_t timeout_ms, int *server_fd,
-                      bool *started, struct error *error)
-{
-    struct launch launch = {.pidfd = -1, .log_fd = -1};
-    *started = false;
-    int code = wait_until_ready(cluster, &launch, timeout_ms, started, error);
-    reap(server_fd);
-    if (launch.pidfd >= 0) {
-        if (*server_fd >= 0)
-            close(*server_fd);
-        *server_fd = launch.pidfd;
-        launch.pidfd = -1;
-    }
-    launch_done(&launch);
-    return code;
+                     (long long)timeout_ms / 1000, postgres->cluster.data_dir);
 }
 
 /* --- stopping -------------------------------------------------------------------------------- */
@@ -282,30 +284,43 @@ static int make_ready(const struct postgres_cluster *cluster, int64_t timeout_ms
 static bool signal_and_wait(int pidfd, int number, int64_t timeout_ms)
 {
     pidfd_send_signal(pidfd, number, NULL, 0);
-    bool ended = command_wait(pidfd, timeout_ms);
-    if (ended)
-        waitid(P_PIDFD, (id_t)pidfd, &(siginfo_t){0}, WEXITED | WNOHANG);
-    return ended;
+    return command_wait(pidfd, timeout_ms);
 }
 
 /* SIGINT ends the sessions and writes a checkpoint; SIGQUIT just ends, and so does SIGKILL. */
-static int stop_server(const struct postgres_cluster *cluster, struct error *error)
+static int end_server(int pidfd, struct error *error)
+{
+    if (signal_and_wait(pidfd, SIGINT, FAST_STOP_MS))
+        return 0;
+    bool ended = signal_and_wait(pidfd, SIGQUIT, IMMEDIATE_STOP_MS) ||
+                 signal_and_wait(pidfd, SIGKILL, IMMEDIATE_STOP_MS);
+    return error_set(error, -ETIMEDOUT, "PostgreSQL did not stop in %d s and %s",
+                     FAST_STOP_MS / 1000,
+                     ended ? "was ended; the next start recovers" : "cannot be ended");
+}
+
+static int stop_found(const struct postgres_cluster *cluster, struct error *error)
 {
     struct server server = find_server(cluster);
     if (server.state == SERVER_ABSENT)
         return 0;
     int pidfd = pidfd_open(server.pid, 0);
-    bool same = pidfd >= 0 && is_server(cluster, server.pid); /* the number was not passed on */
-    bool in_order = !same || signal_and_wait(pidfd, SIGINT, FAST_STOP_MS);
-    bool ended = in_order || signal_and_wait(pidfd, SIGQUIT, IMMEDIATE_STOP_MS) ||
-                 signal_and_wait(pidfd, SIGKILL, IMMEDIATE_STOP_MS);
-    if (pidfd >= 0)
-        close(pidfd);
-    if (in_order)
+    if (pidfd < 0)
         return 0;
-    return error_set(error, -ETIMEDOUT, "PostgreSQL did not stop in %d s and %s",
-                     FAST_STOP_MS / 1000,
-                     ended ? "was ended; the next start recovers" : "cannot be ended");
+    bool same = is_server(cluster, server.pid); /* the number was not passed on */
+    int code = same ? end_server(pidfd, error) : 0;
+    close(pidfd);
+    return code;
+}
+
+/* Ours by its process, since it may have no file yet; then the one that a killed daemon left. */
+static int stop_servers(struct postgres *postgres, struct error *error)
+{
+    int code = 0;
+    if (postgres->child.state != CHILD_NONE)
+        code = end_server(postgres->child.pidfd, error);
+    child_done(&postgres->child);
+    return code < 0 ? code : stop_found(&postgres->cluster, error);
 }
 
 /* --- the public functions -------------------------------------------------------------------- */
@@ -331,14 +346,24 @@ static char *make_conninfo(const struct postgres_cluster *cluster)
     return buffer_take(&conninfo);
 }
 
-static int start(const struct postgres_cluster *cluster, int *server_fd, struct error *error)
+static void postgres_free(struct postgres *postgres)
 {
+    child_done(&postgres->child);
+    postgres_cluster_done(&postgres->cluster);
+    pthread_mutex_destroy(&postgres->mutex);
+    free(postgres->conninfo);
+    free(postgres);
+}
+
+static int start(struct postgres *postgres, struct error *error)
+{
+    const struct postgres_cluster *cluster = &postgres->cluster;
     bool made = false, started = false;
     int code = postgres_cluster_make(cluster, &made, error);
     if (code == 0)
         code = postgres_cluster_configure(cluster, error);
     if (code == 0)
-        code = make_ready(cluster, START_TIMEOUT_MS, server_fd, &started, error);
+        code = make_ready(postgres, START_TIMEOUT_MS, &started, error);
     if (code < 0)
         return code;
     if (made)
@@ -351,24 +376,20 @@ static int start(const struct postgres_cluster *cluster, int *server_fd, struct 
 struct postgres *postgres_start(const char *state_dir, const char *bin_dir, struct error *error)
 {
     struct postgres_cluster cluster;
-    int server_fd = -1;
     if (postgres_cluster_find(state_dir, bin_dir, &cluster, error) < 0)
         return NULL;
-    int code = start(&cluster, &server_fd, error);
-    if (code < 0) {
-        if (code == -EINTR && server_fd >= 0)
-            signal_and_wait(server_fd, SIGINT, FAST_STOP_MS);
-        if (server_fd >= 0)
-            close(server_fd);
-        postgres_cluster_done(&cluster);
-        return NULL;
-    }
     struct postgres *postgres = mem_new(1, sizeof *postgres);
     postgres->cluster = cluster;
     postgres->conninfo = make_conninfo(&cluster);
-    postgres->server_fd = server_fd;
     pthread_mutex_init(&postgres->mutex, NULL);
-    return postgres;
+    int code = start(postgres, error);
+    if (code == 0)
+        return postgres;
+    if (code == -EINTR)
+        postgres_stop(postgres);
+    else
+        postgres_free(postgres);
+    return NULL;
 }
 
 const char *postgres_conninfo(const struct postgres *postgres)
@@ -380,25 +401,26 @@ int postgres_ensure(struct postgres *postgres, struct error *error)
 {
     bool started = false;
     pthread_mutex_lock(&postgres->mutex);
-    int code =
-        make_ready(&postgres->cluster, ENSURE_TIMEOUT_MS, &postgres->server_fd, &started, error);
+    int code = make_ready(postgres, ENSURE_TIMEOUT_MS, &started, error);
     pthread_mutex_unlock(&postgres->mutex);
-    if (code == 0 && started)
+    if (started)
         log_warning("private PostgreSQL had ended and was started again",
                     log_text("directory", postgres->cluster.data_dir));
     return code;
 }
 
-int postgres_stop(struct postgres *postgres, struct error *error)
+void postgres_give_up(struct postgres *postgres)
 {
+    if (postgres)
+        atomic_store(&postgres->give_up, true);
+}
+
+void postgres_stop(struct postgres *postgres)
+{
+    struct error error;
     if (!postgres)
-        return 0;
-    int code = stop_server(&postgres->cluster, error);
-    if (postgres->server_fd >= 0)
-        close(postgres->server_fd);
-    postgres_cluster_done(&postgres->cluster);
-    pthread_mutex_destroy(&postgres->mutex);
-    free(postgres->conninfo);
-    free(postgres);
-    return code;
+        return;
+    if (stop_servers(postgres, &error) < 0)
+        log_error("the private PostgreSQL did not stop well", log_error_text(&error));
+    postgres_free(postgres);
 }

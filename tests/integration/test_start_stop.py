@@ -454,14 +454,51 @@ def state():
     shutil.rmtree(path)
 
 
+class Programs:
+    """PostgreSQL's, with a server that waits before its first act while it is held, and notes who it is."""
+
+    def __init__(self):
+        self.directory = harness.make_directory()
+        self.held = self.directory / "held"
+        self.launches = self.directory / "launches"
+        self.launches.touch()
+        self.launches.chmod(0o666)  # the server has another user
+        real = harness.postgres_programs()
+        for program in real.iterdir():
+            (self.directory / program.name).symlink_to(program)
+        self.write_server(f"""case "$*" in
+            *listen_addresses*) echo $$ >> {self.launches} ;;
+            esac
+            while [ -e {self.held} ]; do sleep 0.1; done
+            exec {real}/postgres "$@"
+            """)
+
+    def write_server(self, script):
+        new = self.directory / "new"
+        new.write_text("#!/bin/sh\n" + script)
+        new.chmod(0o755)
+        new.rename(self.directory / "postgres")
+
+    def launched(self):
+        return [int(pid) for pid in self.launches.read_text().split()]
+
+
 @pytest.fixture
-def private(request, state):
-    daemon = harness.Daemon(DEFINITIONS, state_dir=state)
+def programs():
+    found = Programs()
+    yield found
+    shutil.rmtree(found.directory)
+
+
+@pytest.fixture
+def private(request, state, programs):
+    daemon = harness.Daemon(DEFINITIONS, state_dir=state, postgres_bin=programs.directory)
     request.node.daemons = [daemon]
     yield daemon.start()
     request.node.logs = [daemon.log()]
     daemon.finish()
     assert server_pid(state) is None
+    assert not any(alive(pid) for pid in programs.launched())
 
 
 def server_pid(state):
@@ -566,3 +603,52 @@ def test_private_servers_that_died_are_reaped(private, state):
         eventually(lambda: server_pid(state) not in (None, server), "another server")
         eventually(lambda: private.get("/api/health").status == 200, "it is used")
     eventually(lambda: not witness.zombies(private.process.pid), "the servers and all their children are reaped")
+
+
+def kill_server(state):
+    server = server_pid(state)
+    os.kill(server, signal.SIGKILL)
+    eventually(lambda: server_pid(state) != server, "the server is dead")
+
+
+def test_private_server_that_takes_long_is_started_once(private, state, programs):
+    """Its daemon asks every few seconds whether it is ready, long before it has a postmaster.pid."""
+    programs.held.touch()
+    former = programs.launched()
+    kill_server(state)
+    eventually(lambda: programs.launched() != former, "it is started again")
+    harness.never(lambda: len(programs.launched()) > len(former) + 1, "another one beside it", seconds=10)
+    programs.held.unlink()
+    eventually(lambda: private.get("/api/health").status == 200, "it is used")
+    private.await_log("had ended and was started again")
+    private.run("N")
+    assert not witness.zombies(private.process.pid)
+
+
+def test_stop_while_the_private_server_is_started_again(private, state, programs):
+    programs.held.touch()
+    former = programs.launched()
+    kill_server(state)
+    launched = eventually(lambda: programs.launched()[len(former):], "it is started again")
+    time.sleep(3)  # by now all connections wait for it, one after the other for 5 s
+    private.send_signal(signal.SIGTERM)
+    begin = time.monotonic()
+    assert private.wait_exit(120) == 0
+    assert time.monotonic() - begin < 15
+    assert not any(alive(pid) for pid in launched)
+
+
+def test_daemon_killed_while_its_private_server_starts(private, state, programs):
+    """The next one cannot know of that server, and starts another: PostgreSQL lets one of both go on."""
+    programs.held.touch()
+    former = programs.launched()
+    kill_server(state)
+    eventually(lambda: programs.launched() != former, "it is started again")
+    private.kill()
+    private.spawn()
+    both = eventually(lambda: len(programs.launched()) == len(former) + 2 and programs.launched()[len(former):],
+                      "another one is started")
+    programs.held.unlink()
+    private.await_ready()
+    private.run("N")
+    eventually(lambda: len([pid for pid in both if alive(pid)]) == 1, "one of both goes on")

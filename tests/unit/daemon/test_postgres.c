@@ -40,12 +40,6 @@ static struct postgres *start(void)
     return postgres;
 }
 
-static void stop(struct postgres *postgres)
-{
-    struct error error = {0};
-    ck_assert_msg(postgres_stop(postgres, &error) == 0, "%s", error.text);
-}
-
 static pid_t server_pid(void)
 {
     long pid = 0;
@@ -55,6 +49,12 @@ static pid_t server_pid(void)
     if (file)
         fclose(file);
     return (pid_t)pid;
+}
+
+static void stop(struct postgres *postgres)
+{
+    postgres_stop(postgres);
+    ck_assert_int_eq(server_pid(), 0);
 }
 
 static bool accepts_connections(void)
