@@ -131,7 +131,7 @@ static enum exit_status prepare(struct daemon *daemon, struct error *error)
     notify_status("Starting the private PostgreSQL");
     daemon->postgres = postgres_start(daemon->state_dir.path, settings->postgres_bin, error);
     if (daemon->postgres == NULL)
-        return EXIT_STATUS_UNAVAILABLE;
+        return error->code == -EINVAL ? EXIT_STATUS_CONFIG : EXIT_STATUS_UNAVAILABLE;
     daemon->conninfo = postgres_conninfo(daemon->postgres);
     return EXIT_STATUS_OK;
 }

@@ -8,6 +8,6 @@ enum exit_status {
     EXIT_STATUS_USAGE = 2,   /* the command line */
     EXIT_STATUS_UNAVAILABLE =
         69, /* another try may work: a port in use, a state directory in use, no memory */
-    EXIT_STATUS_CONFIG =
-        78, /* somebody must change something first: a setting, a password, a directory */
+    EXIT_STATUS_CONFIG = 78, /* somebody must change something first: a setting, a password, a
+                               directory, what is installed */
 };

@@ -238,7 +238,7 @@ int postgres_cluster_find(const char *state_dir, const char *bin_dir,
         code = find_programs(bin_dir, &found, error);
     if (code < 0) {
         postgres_cluster_done(&found);
-        return code;
+        return error->code = -EINVAL;
     }
     *cluster = found;
     return 0;
@@ -400,7 +400,7 @@ static int move_into_place(const struct postgres_cluster *cluster, const char *f
                            struct error *error)
 {
     if (rename(fresh, cluster->data_dir) < 0)
-        return error_set(error, -errno, "%s is no PostgreSQL cluster and cannot become one: %s",
+        return error_set(error, -EINVAL, "%s is no PostgreSQL cluster and cannot become one: %s",
                          cluster->data_dir, strerror(errno));
     int fd = open(cluster->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0) {

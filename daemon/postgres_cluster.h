@@ -15,13 +15,14 @@ struct postgres_cluster {
     struct identity daemon; /* whom we run as */
 };
 
-/* Finds out all of the above; touches nothing. */
+/* Finds out all of the above; touches nothing. -EINVAL: it will not do before somebody changes
+ * something. */
 int postgres_cluster_find(const char *state_dir, const char *bin_dir,
                           struct postgres_cluster *cluster, struct error *error);
 void postgres_cluster_done(struct postgres_cluster *cluster);
 /* Makes the cluster, with its database, if there is none: beside its place, and moved there when it
  * is whole, so that one that was interrupted leaves only what the next call clears away. `*made`
- * says whether there was something to do. */
+ * says whether there was something to do. -EINVAL: the place is taken. */
 int postgres_cluster_make(const struct postgres_cluster *cluster, bool *made, struct error *error);
 /* Writes the files that say how the server runs and who may connect. */
 int postgres_cluster_configure(const struct postgres_cluster *cluster, struct error *error);

@@ -483,6 +483,19 @@ class Programs:
         return [int(pid) for pid in self.launches.read_text().split()]
 
 
+def test_private_server_that_cannot_be(make, tmp_path):
+    """Not before somebody changes something: a restart every 5 s would not help."""
+    line = refused(make("", database_uri="", postgres_bin=tmp_path), CONFIG)
+    assert "DIRECTOR_POSTGRES_BIN" in line and str(tmp_path) in line
+    daemon = make("", database_uri="")
+    foreign = daemon.directory / "state/postgresql/file"
+    foreign.parent.mkdir(parents=True)
+    foreign.touch()
+    if os.geteuid() == 0:
+        shutil.chown(foreign.parent, "postgres")
+    assert "is no PostgreSQL cluster" in refused(daemon, CONFIG)
+
+
 @pytest.fixture
 def programs():
     found = Programs()

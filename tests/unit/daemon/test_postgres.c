@@ -225,8 +225,8 @@ START_TEST(places_that_cannot_work_are_refused)
         if (rows[i].for_root && geteuid() != 0)
             continue;
         int code = postgres_cluster_find(rows[i].state_dir, rows[i].bin_dir, &found, &error);
-        ck_assert_msg(code < 0 && strstr(error.text, rows[i].expected), "row %zu: found %s", i,
-                      error.text);
+        ck_assert_msg(code == -EINVAL && error.code == code && strstr(error.text, rows[i].expected),
+                      "row %zu: found %s", i, error.text);
     }
 }
 END_TEST
