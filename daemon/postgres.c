@@ -52,6 +52,7 @@ struct postgres {
     char *conninfo;
     pthread_mutex_t mutex; /* one thread at a time starts it */
     struct child child;
+    int told;            /* why it is not back: the last code that was logged, or 0 */
     atomic_bool give_up; /* on a start: the daemon stops */
 };
 
@@ -397,15 +398,25 @@ const char *postgres_conninfo(const struct postgres *postgres)
     return postgres->conninfo;
 }
 
+/* Once a reason: the database's clients log only that it is away. */
+static void tell(struct postgres *postgres, bool started, int code, const struct error *error)
+{
+    if (started)
+        log_warning("private PostgreSQL had ended and was started again",
+                    log_text("directory", postgres->cluster.data_dir));
+    if (code < 0 && code != -EINTR && code != postgres->told)
+        log_warning("private PostgreSQL has ended and is not back yet; trying again",
+                    log_error_text(error));
+    postgres->told = code;
+}
+
 int postgres_ensure(struct postgres *postgres, struct error *error)
 {
     bool started = false;
     pthread_mutex_lock(&postgres->mutex);
     int code = make_ready(postgres, ENSURE_TIMEOUT_MS, &started, error);
+    tell(postgres, started, code, error);
     pthread_mutex_unlock(&postgres->mutex);
-    if (started)
-        log_warning("private PostgreSQL had ended and was started again",
-                    log_text("directory", postgres->cluster.data_dir));
     return code;
 }
 

@@ -638,6 +638,20 @@ def test_private_server_that_takes_long_is_started_once(private, state, programs
     assert not witness.zombies(private.process.pid)
 
 
+def test_private_server_that_does_not_come_back(private, state, programs):
+    """The log says why, and once, however often it is tried."""
+    good = (programs.directory / "postgres").read_text()
+    programs.write_server(f"echo $$ >> {programs.launches}; echo no room for it; exit 1\n")
+    former = programs.launched()
+    kill_server(state)
+    eventually(lambda: len(programs.launched()) >= len(former) + 3, "it is tried again and again")
+    programs.write_server(good.removeprefix("#!/bin/sh\n"))
+    private.await_log("had ended and was started again")
+    said = re.findall("warning .* is not back yet.*no room for it.*", private.log())
+    assert len(said) == 1 and "server.log" in said[0]
+    eventually(lambda: private.get("/api/health").status == 200, "it is used")
+
+
 def test_stop_while_the_private_server_is_started_again(private, state, programs):
     programs.held.touch()
     former = programs.launched()
