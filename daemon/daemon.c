@@ -703,11 +703,12 @@ enum exit_status daemon_run(struct settings *settings, const char *config)
     if (daemon->status == EXIT_STATUS_OK) {
         run_loop(daemon);
     } else if (error.code == -EINTR) {
-        log_info("stopping", log_error_text(&error));
         daemon->status = EXIT_STATUS_OK;
     } else {
         log_error("cannot start", log_error_text(&error));
     }
+    if (daemon->postgres != NULL)
+        notify_status("Stopping the private PostgreSQL");
     postgres_stop(daemon->postgres);
     machine_done(&daemon->machine);
     state_dir_close(&daemon->state_dir);

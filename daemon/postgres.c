@@ -30,7 +30,7 @@
 
 enum {
     START_TIMEOUT_MS = 300 * 1000, /* after a crash up to max_wal_size is replayed first */
-    ENSURE_TIMEOUT_MS = 5 * 1000,
+    ENSURE_TIMEOUT_MS = 5 * 1000,  /* and when a start says what it waits for */
     FAST_STOP_MS = 30 * 1000,
     IMMEDIATE_STOP_MS = 10 * 1000,
     POLL_MS = 50,
@@ -363,8 +363,11 @@ static int start(struct postgres *postgres, struct error *error)
     int code = postgres_cluster_make(cluster, &made, error);
     if (code == 0)
         code = postgres_cluster_configure(cluster, error);
-    if (code == 0)
+    if (code == 0 &&
+        (code = make_ready(postgres, ENSURE_TIMEOUT_MS, &started, error)) == -ETIMEDOUT) {
+        log_info("waiting for the private PostgreSQL", log_text("reason", error->text));
         code = make_ready(postgres, START_TIMEOUT_MS, &started, error);
+    }
     if (code < 0)
         return code;
     if (made)
@@ -386,10 +389,12 @@ struct postgres *postgres_start(const char *state_dir, const char *bin_dir, stru
     int code = start(postgres, error);
     if (code == 0)
         return postgres;
-    if (code == -EINTR)
+    if (code == -EINTR) {
+        log_info("stopping", log_text("reason", error->text));
         postgres_stop(postgres);
-    else
+    } else {
         postgres_free(postgres);
+    }
     return NULL;
 }
 
@@ -433,5 +438,7 @@ void postgres_stop(struct postgres *postgres)
         return;
     if (stop_servers(postgres, &error) < 0)
         log_error("the private PostgreSQL did not stop well", log_error_text(&error));
+    else
+        log_info("private PostgreSQL stopped", log_text("directory", postgres->cluster.data_dir));
     postgres_free(postgres);
 }

@@ -18,7 +18,7 @@ struct postgres;
  * that state_dir_open gave, whose lock the caller holds: nobody else touches the cluster. `bin_dir`
  * holds PostgreSQL's programs; empty, they are found where Debian puts them, or in PATH. NULL and
  * the reason when it does not work: -EINVAL before somebody changes something; -EINTR when a signal
- * asks to stop meanwhile: the server is stopped, too. */
+ * asks to stop meanwhile, which is logged: the server is stopped, too. */
 struct postgres *postgres_start(const char *state_dir, const char *bin_dir, struct error *error);
 /* The connection string for libpq. */
 const char *postgres_conninfo(const struct postgres *postgres);

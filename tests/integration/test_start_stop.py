@@ -609,6 +609,18 @@ def test_a_signal_while_the_private_server_starts(private, state):
     assert server_pid(state) is None
 
 
+def test_who_waits_for_the_private_server_is_told(private, programs):
+    private.stop()
+    programs.held.touch()
+    private.spawn()
+    private.await_log("waiting for the private PostgreSQL.* is not ready after")
+    private.send_signal(signal.SIGTERM)
+    assert private.wait_exit() == 0
+    events = re.findall('(?:info|warning|error) "(.*?)"', private.log(private.start_of_life))
+    assert events[-3:] == ["stopping", "private PostgreSQL stopped", "stopped"]
+    assert not any(alive(pid) for pid in programs.launched())
+
+
 def test_private_servers_that_died_are_reaped(private, state):
     for _ in range(3):
         server = server_pid(state)
