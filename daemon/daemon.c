@@ -429,6 +429,7 @@ static void wait_for_database(struct daemon *daemon, const struct error *error)
     daemon->database_error = *error;
     daemon->api.database_error = daemon->database_error.text;
     notify_status("Waiting for the database: %s", error->text);
+    notify_still_starting();
     if (listen_once(daemon, &listening) < 0) {
         fail(daemon, EXIT_STATUS_UNAVAILABLE, &listening);
         return;

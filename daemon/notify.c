@@ -23,6 +23,11 @@ void notify_stopping(void)
     sd_notify(0, "STOPPING=1");
 }
 
+void notify_still_starting(void)
+{
+    sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRId64, 120 * US_PER_SECOND);
+}
+
 void notify_status(const char *format, ...)
 {
     va_list args;

@@ -9,6 +9,8 @@
 void notify_ready(void);
 void notify_reloading(void); /* to be followed by notify_ready */
 void notify_stopping(void);
+/* The start goes on, whatever TimeoutStartSec= says; to be repeated within two minutes. */
+void notify_still_starting(void);
 /* The line that `systemctl status` shows. */
 void notify_status(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

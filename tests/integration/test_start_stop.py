@@ -306,6 +306,33 @@ def test_stop_while_waiting_for_the_database(make, tmp_path):
     assert daemon.stop() == 0
 
 
+def test_systemd_is_told(make, tmp_path, postgres):
+    """That it waits for the database, however long; then that it is ready, and that it stops."""
+    daemon = make(DEFINITIONS)
+    heard = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(harness.DEADLINE)
+
+        def hear(line):
+            while not heard or line not in heard[-1]:
+                heard.append(systemd.recv(4096).decode())
+
+        daemon.variables["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+        postgres.stop()
+        try:
+            daemon.spawn()
+            for _ in range(2):
+                hear("STATUS=Waiting for the database: ")
+                hear("EXTEND_TIMEOUT_USEC=120000000")
+        finally:
+            postgres.start()
+        hear("READY=1")
+        daemon.send_signal(signal.SIGTERM)
+        hear("STOPPING=1")
+    assert daemon.wait_exit() == 0
+
+
 # --- stop --------------------------------------------------------------------------------------
 
 
