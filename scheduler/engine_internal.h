@@ -59,6 +59,7 @@ struct engine {
     bool beat_again;     /* and another one was asked for meanwhile */
     uv_timer_t deadline; /* of stopping */
     int64_t renewed_us;  /* boot-time clock: when the last answered heartbeat was sent */
+    bool lapse_told;
     bool clock_warned;
     int differing_heard; /* by the heartbeat that is answered just now */
     bool differing_warned;

@@ -38,10 +38,8 @@ static void on_heartbeat(uv_timer_t *timer)
 static void on_past_reaped(void *context, const struct pg_failure *failure)
 {
     struct engine *engine = context;
+    (void)failure; /* then its attempts end with its lease */
     CRASH_POINT("past-reaped");
-    if (failure != NULL && !engine->stopping)
-        log_error("the attempts of an earlier daemon could not be ended yet",
-                  log_text("error", failure->text));
     if (engine->on_started != NULL) {
         void (*on_started)(void *) = engine->on_started;
         engine->on_started = NULL;
@@ -55,10 +53,7 @@ static void on_registered(void *context, const struct pg_failure *failure)
 {
     struct engine *engine = context;
     if (failure != NULL) {
-        if (!engine->stopping)
-            log_error("this node could not be registered; trying again with the next heartbeat",
-                      log_text("error", failure->text));
-        engine->rebirth = true;
+        engine->rebirth = true; /* with the next heartbeat */
         return;
     }
     CRASH_POINT("registered");
@@ -120,6 +115,7 @@ static void on_beat(void *context, const struct pg_failure *failure)
     if (failure == NULL) {
         bool lapsed = !node_lease_holds(engine);
         engine->renewed_us = beat->sent_us;
+        engine->lapse_told = false;
         watch_differing(engine);
         if (engine->reserved == 0)
             engine->early_count = 0; /* what was claimed is known by now */
@@ -131,6 +127,14 @@ static void on_beat(void *context, const struct pg_failure *failure)
     free(beat);
     if (engine->beat_again)
         node_beat_soon(engine);
+}
+
+static void watch_lease(struct engine *engine)
+{
+    if (engine->lapse_told || node_lease_holds(engine))
+        return;
+    engine->lapse_told = true;
+    log_warning("the lease has lapsed; no task is claimed until a heartbeat is answered");
 }
 
 /* The database's clock decides what is due, so a wrong one of ours does no harm; but somebody
@@ -169,6 +173,7 @@ static void look_around(struct engine *engine)
 {
     if (!is_alive(engine))
         return;
+    watch_lease(engine);
     store_measure_clock(engine->options.store);
     watch_clock(engine);
     if (may_reap(engine))

@@ -67,6 +67,8 @@ void store_drain_node(struct store *store, const struct id *node, node_row_cb ea
 /* --- clearing away --------------------------------------------------------------------------- */
 
 struct clear_call {
+    struct store *store;
+    enum statement statement;
     cleared_cb on_cleared;
     void *context;
 };
@@ -74,6 +76,7 @@ struct clear_call {
 static void on_count(void *context, const struct pg_rows *rows, const struct pg_failure *failure)
 {
     struct clear_call *call = context;
+    store_note(call->store, call->statement, failure);
     call->on_cleared(call->context, failure == NULL ? pg_rows_int(rows, 0, 0) : -1);
     free(call);
 }
@@ -83,7 +86,7 @@ static void send_clear(struct store *store, enum statement statement, struct pg_
                        cleared_cb on_cleared, void *context)
 {
     struct clear_call *call = mem_new(1, sizeof *call);
-    *call = (struct clear_call){on_cleared, context};
+    *call = (struct clear_call){store, statement, on_cleared, context};
     pg_send(store->listen, &(struct pg_call){.statement = statement}, params, on_count, call);
 }
 

@@ -265,8 +265,28 @@ int store_reserve(struct store *store, const struct batcher *batcher, int *reser
     return slots;
 }
 
+void store_note(struct store *store, enum statement statement, const struct pg_failure *failure)
+{
+    char *failing = store->failing[statement];
+    const char *name = statements[statement].name;
+    if (failure == NULL) {
+        if (*failing != '\0')
+            log_info("the database call works again", log_text("statement", name));
+        *failing = '\0';
+        return;
+    }
+    if (failure->class == PG_AWAY || failure->is_overdue || strcmp(failing, failure->sqlstate) == 0)
+        return;
+    strcpy(failing, failure->sqlstate);
+    LOG_AT(pg_failure_is_passing(failure) ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR,
+           "a database call fails; it is made again, and this is said once",
+           log_text("statement", name), log_text("error", failure->text),
+           log_text("sqlstate", failure->sqlstate));
+}
+
 struct done_call {
     struct store *store;
+    enum statement statement;
     store_done_cb on_done;
     void *context;
     int reserved;
@@ -293,6 +313,8 @@ static void on_done_reply(void *context, const struct pg_rows *rows,
     if (call->claims)
         call->store->claiming = (struct id){0};
     store_release(call->store, &call->reserved);
+    if (call->each == NULL) /* else a client hears of it */
+        store_note(call->store, call->statement, failure);
     if (rows != NULL && call->answers)
         answer_each(rows, on_done_answer, call);
     if (call->on_done != NULL)
@@ -306,6 +328,7 @@ static void send_done(struct store *store, struct pg_link *link, const struct pg
     struct done_call *call = mem_new(1, sizeof *call);
     *call = *template;
     call->store = store;
+    call->statement = (enum statement)pg->statement;
     pg_send(link, pg, params, on_done_reply, call);
 }
 

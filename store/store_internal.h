@@ -31,6 +31,8 @@ struct store {
     int reserved_launches; /* slots reserved by the batch under way */
     int reserved_finishes;
     int reserved_fires;
+    /* The codes with which calls that nobody looks at failed last; empty: they work. */
+    char failing[STATEMENT_COUNT][6];
     void (*on_up)(void *context); /* who waits for store_is_up, or NULL */
     void *up_context;
 };
@@ -62,6 +64,11 @@ void store_finish_again(struct store *store, struct store_finish *finish);
 void store_send_list(struct store *store, enum statement statement, struct pg_params *params,
                      pg_reply_cb on_reply, void *context);
 
-/* A call whose rows are only answers, or nothing, and that ends in a store_done_cb. */
+/* Tells how a call ended that is simply made again, so that nobody else looks at it: once until it
+ * fails for another reason, or works. What the links tell, they tell. */
+void store_note(struct store *store, enum statement statement, const struct pg_failure *failure);
+
+/* A call whose rows are only answers, or nothing, and that ends in a store_done_cb. Its failure is
+ * noted. */
 void store_call(struct store *store, struct pg_link *link, enum statement statement, unsigned flags,
                 struct pg_params *params, store_done_cb on_done, void *context);

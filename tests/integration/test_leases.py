@@ -1,5 +1,6 @@
 """A daemon is alive while it renews its row in time; what an outage or a slow database does to that harms nobody."""
 
+import re
 import signal
 
 import pytest
@@ -83,8 +84,35 @@ def test_who_cannot_renew_claims_nothing(rig, database):
                    "the lease is over")
         workflows = [daemon.launch("RUN") for _ in range(3)]
         never(lambda: any(daemon.workflow(workflow)["status"] != "pending" for workflow in workflows), "a task was claimed")
+        daemon.await_log("the lease has lapsed")
+        health = daemon.get("/api/health")
+        assert (health.status, health.json()["status"]) == (503, "unavailable")
+        assert health.json()["scheduler"]["lease"] is False
     other.close()
     for workflow in workflows:
         assert daemon.wait(workflow)["tasks"][0]["attempt"] == 1
     daemon.await_log("lease renewed; claiming again")
+    daemon.await_log('works again" statement=heartbeat')
+    health = daemon.get("/api/health")
+    assert (health.status, health.json()["scheduler"]["lease"]) == (200, True)
+    assert daemon.log().count("a database call fails") == daemon.log().count("the lease has lapsed") == 1
     assert database.sql("SELECT state FROM nodes") == [("active",)]
+
+
+def test_calls_that_fail_are_told_once(rig, database):
+    """Also those that nobody waits for: the engine just makes them again."""
+    functions = ("claim", "expire", "heartbeat", "reap", "clear_history")
+    daemon = rig(lease="3s", query_timeout="2s", poll_interval="50ms").start()
+    daemon.expect_errors("a database call fails")
+    for function in functions:
+        database.sql(f"ALTER FUNCTION {function} RENAME TO {function}_gone")
+    for function in ("claim", "expire", "heartbeat"):
+        daemon.await_log(f"a database call fails.* statement={function} .*does not exist")
+    workflow = daemon.launch("RUN")
+    daemon.await_log("the lease has lapsed")
+    for function in functions:
+        database.sql(f"ALTER FUNCTION {function}_gone RENAME TO {function}")
+    daemon.wait(workflow)
+    for function in ("claim", "expire", "heartbeat"):
+        daemon.await_log(f"the database call works again.* statement={function}")
+        assert len(re.findall(f"a database call fails.* statement={function} ", daemon.log())) == 1
