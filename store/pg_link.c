@@ -159,15 +159,17 @@ static void break_link(struct pg_link *link)
     wake_now(link);
 }
 
-/* The server works on one request at a time, so the reply clock runs for the oldest only. */
+/* When the connection is given up. The server works on one request at a time, so the clock runs for
+ * the oldest only. */
+static int64_t reply_due_us(const struct pg_link *link)
+{
+    return link->in_flight == NULL ? INT64_MAX : link->oldest_us + link->reply_timeout_us;
+}
+
 static void start_reply_clock(struct pg_link *link)
 {
-    struct pg_request *oldest = link->in_flight;
-    if (oldest == NULL)
-        return;
     link->oldest_us = clock_mono_us();
-    oldest->due_us = earlier(link->oldest_us + link->reply_timeout_us, oldest->deadline_us);
-    wake_by(link, oldest->due_us);
+    wake_by(link, reply_due_us(link));
 }
 
 /* In order; requests that wait for their next attempt are passed by. */
@@ -190,11 +192,9 @@ static void transmit_waiting(struct pg_link *link)
         DL_APPEND(link->in_flight, request);
         link->stats.in_flight++;
         link->stats.sent++;
-        request->due_us = request->deadline_us;
+        wake_by(link, request->deadline_us);
         if (request == link->in_flight)
             start_reply_clock(link);
-        else
-            wake_by(link, request->due_us);
     }
 }
 
@@ -283,12 +283,6 @@ static void lose(struct pg_link *link, const struct pg_failure *failure, bool ca
     requeue(link);
     tell_outage(link);
     pg_request_end_all(take_hopeless(link), &reason);
-}
-
-static void on_reply_ping(void *context, const struct pg_rows *rows,
-                          const struct pg_failure *failure)
-{
-    (void)context, (void)rows, (void)failure;
 }
 
 static void on_open(void *owner, const struct pg_failure *failure);
@@ -434,13 +428,31 @@ static void on_readable(void *owner)
 
 /* --- the alarm ------------------------------------------------------------------------------- */
 
-static bool reply_overdue(const struct pg_link *link, int64_t now_us)
+static void ignore_reply(void *context, const struct pg_rows *rows,
+                         const struct pg_failure *failure)
 {
-    const struct pg_request *request;
+    (void)context, (void)rows, (void)failure;
+}
+
+/* Requests in flight whose own deadline is over fail, and only they: the connection works on, and
+ * their replies, which come yet, are for nobody. */
+static void fail_late(struct pg_link *link)
+{
+    struct pg_failure failure;
+    struct pg_request *request;
+    int64_t now_us = clock_mono_us();
+    pg_failure_set(&failure, PG_AWAY, "the database did not reply in time");
+    failure.is_overdue = true;
     DL_FOREACH(link->in_flight, request)
-    if (request->due_us <= now_us)
-        return true;
-    return false;
+    {
+        if (request->deadline_us > now_us)
+            continue;
+        pg_reply_cb on_reply = request->on_reply;
+        request->on_reply = ignore_reply;
+        request->call.flags = 0;
+        request->deadline_us = INT64_MAX;
+        on_reply(request->context, NULL, &failure);
+    }
 }
 
 static void ping(struct pg_link *link)
@@ -448,7 +460,7 @@ static void ping(struct pg_link *link)
     const struct pg_call call = {.statement = PG_PING};
     link->ping_us = clock_mono_us() + link->ping_period_us;
     if (link->in_flight == NULL && link->waiting == NULL)
-        pg_send(link, &call, NULL, on_reply_ping, NULL);
+        pg_send(link, &call, NULL, ignore_reply, NULL);
 }
 
 static void tend_connection(struct pg_link *link)
@@ -457,8 +469,8 @@ static void tend_connection(struct pg_link *link)
     if (link->broken) {
         link->failure.class = PG_AWAY;
         lose(link, &link->failure, false);
-    } else if (reply_overdue(link, now_us)) {
-        tell_overdue(link, link->in_flight); /* the oldest, which PostgreSQL works on */
+    } else if (reply_due_us(link) <= now_us) {
+        tell_overdue(link, link->in_flight);
         pg_failure_set(&link->failure, PG_AWAY, "the database did not reply in time");
         link->failure.is_overdue = true;
         lose(link, &link->failure, true);
@@ -473,10 +485,10 @@ static void tend_connection(struct pg_link *link)
 
 static void arm(struct pg_link *link)
 {
-    int64_t next_us = INT64_MAX;
+    int64_t next_us = reply_due_us(link);
     const struct pg_request *request;
     DL_FOREACH(link->in_flight, request)
-    next_us = earlier(next_us, request->due_us);
+    next_us = earlier(next_us, request->deadline_us);
     DL_FOREACH(link->waiting, request)
     {
         next_us = earlier(next_us, request->deadline_us);
@@ -530,6 +542,7 @@ static void on_alarm(uv_timer_t *timer)
         tend_close(link);
         return;
     }
+    fail_late(link);
     tend_connection(link);
     if (link->stats.last_error[0] != '\0' && !link->stats.up)
         pg_failure_set(&failure, PG_AWAY, "%s", link->stats.last_error);

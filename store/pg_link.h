@@ -6,9 +6,10 @@
  * reply is overdue, the link takes another connection, after 50 ms at first and at most 2 s later
  * on, for ever. An idle link asks `SELECT 1` now and then, so that it knows.
  *
- * A reply is overdue when the request has been the oldest one under way for the reply timeout, or
- * when its own deadline is over. The server cancels a statement sooner than that, which fails alone
- * (PG_SLOW) and leaves the connection and its neighbours as they are.
+ * A reply is overdue when the request has been the oldest one under way for the reply timeout. The
+ * server cancels a statement sooner than that, which fails alone (PG_SLOW) and leaves the
+ * connection and its neighbours as they are. So does a request whose own deadline is over: it may
+ * only have waited for its turn.
  *
  * Every request ends with exactly one call of its callback, never before pg_send has returned.
  */

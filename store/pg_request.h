@@ -18,7 +18,7 @@ struct pg_request {
     pg_reply_cb on_reply;
     void *context;
     int64_t deadline_us; /* INT64_MAX: none */
-    int64_t due_us;      /* in flight: when the reply is overdue; waiting: not to be sent before */
+    int64_t due_us;      /* waiting: not to be sent before */
     int sendings;
     bool patient;              /* stays while the link is down */
     struct pg_rows rows;       /* of the reply, until its Sync */

@@ -24,6 +24,7 @@ enum {
     CALL_CONFLICT_ONCE,
     CALL_PID,
     CALL_READ_ONLY,
+    CALL_NO_LIMIT,
     CALL_TYPES
 };
 
@@ -51,6 +52,8 @@ static const struct pg_statement statements[] = {
                         .sql = "SELECT read_only($1)",
                         .types = {PG_BOOL},
                         .repeat_parameter = 1},
+    [CALL_NO_LIMIT] = {.name = "no_limit",
+                       .sql = "SELECT set_config('statement_timeout', '0', false)"},
     [CALL_TYPES] = {.name = "types",
                     .sql =
                         "SELECT row($1, $2, $3, $4, $5, $6)::text AS text, $7 AS json, $3 AS time,"
@@ -83,6 +86,7 @@ static int ups;
 static int downs;
 static char down_reason[512];
 static char notified[64];
+static char overdue[64];
 static bool closed;
 
 struct reply {
@@ -133,6 +137,12 @@ static void on_notify(void *context, const char *channel, const char *payload)
     snprintf(notified, sizeof(notified), "%s %s", channel, payload);
 }
 
+static void on_overdue(void *context, const char *statement)
+{
+    (void)context;
+    snprintf(overdue, sizeof(overdue), "%s", statement);
+}
+
 static void on_reply(void *context, const struct pg_rows *rows, const struct pg_failure *failure)
 {
     struct reply *reply = context;
@@ -171,6 +181,7 @@ static void open_link_with(const struct pg_link_options *more)
     options.statement_count = sizeof(statements) / sizeof(statements[0]);
     options.on_state = on_state;
     options.on_notify = on_notify;
+    options.on_overdue = on_overdue;
     uv_loop_init(&loop);
     uv_timer_init(&loop, &patience);
     uv_timer_start(&patience, on_patience, 50, 50);
@@ -468,11 +479,14 @@ END_TEST
 
 START_TEST(an_overdue_query_is_cancelled)
 {
-    open_link_with(&(struct pg_link_options){.reply_timeout_ms = 5000});
+    open_link_with(&(struct pg_link_options){.reply_timeout_ms = 1000});
     UNTIL(ups == 1);
-    send_call(&(struct pg_call){.statement = CALL_SLEEP, .deadline_ms = 200}, 60000, &replies[0]);
-    UNTIL(replies[0].count == 1);
-    ck_assert_int_eq(replies[0].failure.class, PG_AWAY);
+    send_number(CALL_NO_LIMIT, 0, 0, &replies[0]);
+    send_number(CALL_SLEEP, 0, 60000, &replies[1]);
+    UNTIL(replies[1].count == 1);
+    ck_assert_int_eq(replies[1].failure.class, PG_AWAY);
+    ck_assert(replies[1].failure.is_overdue);
+    ck_assert_str_eq(overdue, "sleep");
     UNTIL(ask_server("SELECT count(*) FROM pg_stat_activity"
                      " WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()") == 0);
     close_link();
@@ -489,6 +503,30 @@ START_TEST(requests_behind_others_have_time)
     for (int i = 0; i < 4; i++)
         ck_assert_msg(replies[i].failure.class == 0, "%d: %s", i, replies[i].failure.text);
     ck_assert_int_eq(downs, 0);
+    close_link();
+}
+END_TEST
+
+/* Which it may well be because it waits behind others. */
+START_TEST(a_late_request_fails_alone)
+{
+    open_link_with(&(struct pg_link_options){.reply_timeout_ms = 20000});
+    UNTIL(ups == 1);
+    send_number(CALL_SLEEP, 0, 3000, &replies[0]);
+    send_call(&(struct pg_call){.statement = CALL_ECHO,
+                                .flags = PG_REPEATABLE | PG_WAIT,
+                                .deadline_ms = 100},
+              1, &replies[1]);
+    UNTIL(replies[1].count == 1);
+    send_number(CALL_ECHO, 0, 2, &replies[2]);
+    ck_assert_int_eq(replies[1].failure.class, PG_AWAY);
+    ck_assert(replies[1].failure.is_overdue);
+    UNTIL(replies[2].count == 1);
+    ck_assert_int_eq(replies[0].failure.class, 0);
+    ck_assert_int_eq(replies[2].number, 2);
+    ck_assert_int_eq(replies[1].count, 1);
+    ck_assert_int_eq(downs, 0);
+    ck_assert_str_eq(overdue, "");
     close_link();
 }
 END_TEST
@@ -658,6 +696,7 @@ int main(void)
     tcase_add_test(tcase, a_frozen_server_does_not_keep_the_link_from_closing);
     tcase_add_test(tcase, an_overdue_query_is_cancelled);
     tcase_add_test(tcase, requests_behind_others_have_time);
+    tcase_add_test(tcase, a_late_request_fails_alone);
     tcase_add_test(tcase, a_slow_statement_fails_alone);
     tcase_add_test(tcase, what_somebody_cancelled_is_sent_again);
     tcase_add_test(tcase, a_link_hears_its_channels);
