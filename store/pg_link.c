@@ -257,7 +257,7 @@ static struct pg_request *take_hopeless(struct pg_link *link)
 }
 
 /* What was in flight goes back in front of the queue, in its order. */
-static void requeue(struct pg_link *link)
+static void requeue(struct pg_link *link, bool is_overdue)
 {
     struct pg_request *request;
     struct pg_request *next;
@@ -265,7 +265,9 @@ static void requeue(struct pg_link *link)
     {
         pg_request_reset(request);
         request->due_us = 0;
-        if (!(request->call.flags & PG_REPEATABLE))
+        if (request->call.flags & PG_READ)
+            request->patient = is_overdue;
+        else if (!(request->call.flags & PG_REPEATABLE))
             request->patient = false;
     }
     DL_CONCAT(link->in_flight, link->waiting);
@@ -280,7 +282,7 @@ static void lose(struct pg_link *link, const struct pg_failure *failure, bool ca
 {
     struct pg_failure reason = *failure; /* it may belong to a request */
     go_down(link, &reason, cancel);
-    requeue(link);
+    requeue(link, reason.is_overdue);
     tell_outage(link);
     pg_request_end_all(take_hopeless(link), &reason);
 }
@@ -507,7 +509,7 @@ static void end_requests(struct pg_link *link)
 {
     struct pg_failure failure;
     pg_failure_set(&failure, PG_AWAY, "the connection to the database is being closed");
-    requeue(link);
+    requeue(link, false);
     struct pg_request *requests = link->waiting;
     link->waiting = NULL;
     link->stats.waiting = 0;

@@ -64,6 +64,10 @@ enum pg_send_flags {
     PG_WAIT = 2,
     /* Goes before all that waits. */
     PG_FIRST = 4,
+    /* With PG_REPEATABLE: changes nothing, so that a connection that breaks fails it at once, as if
+     * it had not been sent. After a reply that was overdue, which may be another's, it goes again.
+     */
+    PG_READ = 8,
 };
 
 struct pg_call {

@@ -69,7 +69,7 @@ bool pg_request_transmit(struct pg_request *request, PGconn *connection,
     }
     request->sendings++;
     if (request->call.flags & PG_REPEATABLE)
-        request->patient = true;
+        request->patient = !(request->call.flags & PG_READ);
     return sent && PQpipelineSync(connection);
 }
 

@@ -344,7 +344,7 @@ void store_send_list(struct store *store, enum statement statement, struct pg_pa
 {
     pg_send(store->list,
             &(struct pg_call){.statement = statement,
-                              .flags = PG_REPEATABLE | PG_WAIT,
+                              .flags = PG_REPEATABLE | PG_READ,
                               .deadline_ms = store->read_deadline_ms},
             params, on_reply, context);
 }

@@ -59,7 +59,7 @@ void store_fires_stop(struct store *store);
 /* Sends an end that the spool has already. */
 void store_finish_again(struct store *store, struct store_finish *finish);
 
-/* Sends a query of a list. What waits behind a search that took too long survives the loss of its
+/* Sends a query of a list. What waits behind a search that is overdue survives the loss of its
  * connection. */
 void store_send_list(struct store *store, enum statement statement, struct pg_params *params,
                      pg_reply_cb on_reply, void *context);

@@ -174,6 +174,27 @@ def test_postgresql_away_for_three_seconds(rig, database, file, how):
     daemon.run("CHAIN")
 
 
+def test_list_under_way_hears_of_a_crash(rig, database):
+    """At once, like any other request."""
+    daemon = rig(query_timeout="10m", lease="1h").start()
+    other = database.server.connect(database.name)
+    other.cursor().execute("LOCK TABLE nodes")
+    replies = []
+    reader = threading.Thread(target=lambda: replies.append(daemon.get("/api/nodes")))
+    reader.start()
+    eventually(lambda: database.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                                      " AND query LIKE '%FROM nodes n %'"), "the list waits")
+    database.disconnect()
+    database.server.stop(signal.SIGQUIT)
+    try:
+        reader.join()
+    finally:
+        other.close()
+        database.server.start()
+    assert [reply.status for reply in replies] == [503]
+    eventually(lambda: daemon.get("/api/health").status == 200, "healthy")
+
+
 def test_postgresql_restarts_under_load(rig, database):
     daemon = rig().start()
     with Storm(daemon) as storm:

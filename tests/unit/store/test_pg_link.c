@@ -360,6 +360,25 @@ START_TEST(a_lost_request_is_sent_again_and_says_so)
 }
 END_TEST
 
+/* A read fails at once where the connection breaks; another one's overdue reply does it no harm. */
+START_TEST(a_read_is_sent_again_after_an_overdue_reply_only)
+{
+    open_link_with(&(struct pg_link_options){.reply_timeout_ms = 1000});
+    UNTIL(ups == 1);
+    send_number(CALL_NO_LIMIT, 0, 0, &replies[0]);
+    send_number(CALL_SLEEP, 0, 60000, &replies[1]);
+    send_number(CALL_ECHO, PG_REPEATABLE | PG_READ, 2, &replies[2]);
+    UNTIL(replies[2].count == 1);
+    ck_assert_int_eq(replies[2].number, 2);
+    ck_assert_int_eq(ups, 2);
+    send_number(CALL_KILL_ONCE, 0, 3, &replies[3]);
+    send_number(CALL_ECHO, PG_REPEATABLE | PG_READ, 4, &replies[4]);
+    UNTIL(replies[4].count == 1);
+    ck_assert_int_eq(replies[4].failure.class, PG_AWAY);
+    close_link();
+}
+END_TEST
+
 START_TEST(a_conflict_is_tried_again)
 {
     open_link();
@@ -688,6 +707,7 @@ int main(void)
     tcase_add_test(tcase, values_mean_the_same_to_postgresql);
     tcase_add_test(tcase, a_large_batch_does_not_block);
     tcase_add_test(tcase, a_lost_request_is_sent_again_and_says_so);
+    tcase_add_test(tcase, a_read_is_sent_again_after_an_overdue_reply_only);
     tcase_add_test(tcase, a_conflict_is_tried_again);
     tcase_add_test(tcase, a_read_only_server_is_left);
     tcase_add_loop_test(tcase, a_stopped_server_is_awaited, 0, 2);
