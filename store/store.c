@@ -219,8 +219,23 @@ static void set_epoch(struct store *store, int64_t epoch_us)
         return;
     log_warning("the database's clock was set back; what was due by the old one is due by the new",
                 log_int("ms", back_us / 1000));
-    store_call(store, store->engine, STATEMENT_SET_CLOCK_BACK, PG_REPEATABLE | PG_WAIT, NULL, NULL,
-               NULL);
+    store->is_set_back = true;
+}
+
+static void on_set_back(void *context, const struct pg_failure *failure)
+{
+    struct store *store = context;
+    store->is_set_back = store->is_set_back || failure != NULL;
+}
+
+/* What failed goes again with the next measurement. */
+static void set_back(struct store *store)
+{
+    if (!store->is_set_back)
+        return;
+    store->is_set_back = false;
+    store_call(store, store->engine, STATEMENT_SET_CLOCK_BACK, PG_REPEATABLE | PG_WAIT, NULL,
+               on_set_back, store);
 }
 
 static void on_clock(void *context, const struct pg_rows *rows, const struct pg_failure *failure)
@@ -229,6 +244,7 @@ static void on_clock(void *context, const struct pg_rows *rows, const struct pg_
     int64_t trip_us = clock_boot_us() - call->sent_us;
     if (failure == NULL && trip_us < CLOCK_MAX_TRIP_US)
         set_epoch(call->store, pg_rows_time(rows, 0, 0) - (call->sent_us + trip_us / 2));
+    set_back(call->store);
     free(call);
 }
 

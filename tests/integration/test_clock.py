@@ -108,6 +108,26 @@ def test_clock_of_the_machine(clock, wrong_database, make):
     assert [row[1] for row in Schedule(wrong_database, "DAILY").rows] == ["ran"]
 
 
+def test_clock_of_the_database_that_is_set_back_while_nothing_works(clock, wrong_database, make):
+    """What was due by the old clock is due by the new one, once that can be written."""
+    daemon = make("tasks: {N: {script: 'exit 1', retry: {limit: 1, interval: 30s}}}\ntest.N: {tasks: [N]}",
+                  database=wrong_database, heartbeat="200ms")
+    daemon.expect_errors("a database call fails")
+    clock.set(hours=1)
+    daemon.start()
+    workflow = daemon.launch("N")
+    due = "SELECT due - clock_timestamp() < interval '1 minute' FROM tasks"
+    eventually(lambda: wrong_database.value(due), "it is to be tried again")
+    wrong_database.sql("ALTER FUNCTION set_clock_back RENAME TO gone")
+    clock.set(hours=0)
+    daemon.await_log("a database call fails.* statement=set_clock_back")
+    assert not wrong_database.value(due)
+    wrong_database.sql("ALTER FUNCTION gone RENAME TO set_clock_back")
+    eventually(lambda: wrong_database.value(due), "it is due by the new clock")
+    clock.set(hours=2)  # so that it ends after its beginning
+    daemon.wait(workflow, "error")
+
+
 def test_clock_of_the_daemon(clock, make, database):
     """Only the database's clock counts."""
     daemon = make(DEFINITIONS)
