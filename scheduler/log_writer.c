@@ -8,6 +8,7 @@
 #include "base/crash_point.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/pace.h"
 
 #define TICK_MS 100
 #define TAIL_MS 1000
@@ -45,6 +46,7 @@ struct run_log {
  * be. Sent again with the very same rows it changes nothing then, and no byte stands in two rows.
  */
 struct batch {
+    bool doubtful;                  /* a reply was lost: it may have been committed */
     struct run_log *of[BATCH_LOGS]; /* NULL: dropped meanwhile */
     struct store_log logs[BATCH_LOGS];
     struct log_row rows[BATCH_ROWS];
@@ -62,6 +64,7 @@ struct log_writer {
     struct log_writer_options options;
     struct run_log *logs;
     struct batch batch;
+    struct pace pace; /* rows of the next one, and logs */
     bool under_way;
     bool stopped;
     int64_t paused_until_us;
@@ -185,21 +188,23 @@ static void add_chunk(void *context, const struct log_chunk *chunk)
     }
 }
 
-static bool is_full(const struct batch *batch)
+static bool is_full(const struct log_writer *writer)
 {
-    return batch->log_count == BATCH_LOGS || batch->row_count == BATCH_ROWS ||
-           batch->bytes >= BATCH_BYTES;
+    const struct batch *batch = &writer->batch;
+    return batch->log_count == BATCH_LOGS || batch->log_count >= writer->pace.now ||
+           batch->row_count >= writer->pace.now || batch->bytes >= BATCH_BYTES;
 }
 
-static void add_log(struct batch *batch, struct run_log *log, int64_t now_us)
+static void add_log(struct log_writer *writer, struct run_log *log, int64_t now_us)
 {
+    struct batch *batch = &writer->batch;
     const struct log_ring *ring = log->ring;
     if (log->goal == 0) {
         log->goal = ring->total;
         log->begun_us = now_us;
     }
     batch->of[batch->log_count] = log;
-    batch->share_rows = (int)smaller(SHARE_ROWS, (size_t)(BATCH_ROWS - batch->row_count));
+    batch->share_rows = (int)smaller(SHARE_ROWS, (size_t)(writer->pace.now - batch->row_count));
     batch->share_bytes = smaller(SHARE_BYTES, BATCH_BYTES - batch->bytes);
     batch->cut = false;
     log->sent = log->written;
@@ -216,15 +221,16 @@ static void add_logs(struct log_writer *writer, bool ended, int64_t now_us)
     struct run_log *log;
     DL_FOREACH(writer->logs, log)
     {
-        if (is_full(&writer->batch))
+        if (is_full(writer))
             break;
         if (log->ended == ended && !log->under_way && (ended || log->due_us <= now_us))
-            add_log(&writer->batch, log, now_us);
+            add_log(writer, log, now_us);
     }
 }
 
 static void fill(struct log_writer *writer, int64_t now_us)
 {
+    writer->batch.doubtful = false;
     writer->batch.row_count = 0;
     writer->batch.bytes = 0;
     add_logs(writer, true, now_us);
@@ -270,6 +276,12 @@ static void plan_next(struct run_log *log)
     log->due_us = log->begun_us + (int64_t)ms * 1000;
 }
 
+static void come_last(struct run_log *log)
+{
+    DL_DELETE(log->writer->logs, log);
+    DL_APPEND(log->writer->logs, log);
+}
+
 static void go_on(struct run_log *log)
 {
     if (log->ended && log->written >= log->ring->total) {
@@ -285,8 +297,7 @@ static void go_on(struct run_log *log)
         delist(log);
         return;
     }
-    DL_DELETE(log->writer->logs, log); /* it has had its share */
-    DL_APPEND(log->writer->logs, log);
+    come_last(log); /* it has had its share */
 }
 
 static void settle_batch(struct batch *batch)
@@ -303,19 +314,41 @@ static void settle_batch(struct batch *batch)
     }
 }
 
+/* Nothing of it is written. The next one is smaller, and begins with the other logs. */
+static void drop_batch(struct log_writer *writer)
+{
+    struct batch *batch = &writer->batch;
+    bool many_logs = batch->log_count > batch->row_count;
+    pace_slower(&writer->pace, many_logs ? batch->log_count : batch->row_count);
+    for (int i = 0; i < batch->log_count; i++) {
+        struct run_log *log = batch->of[i];
+        if (log == NULL)
+            continue;
+        log->under_way = false;
+        come_last(log);
+    }
+    batch->log_count = 0;
+}
+
 static void on_appended(void *context, const struct pg_failure *failure)
 {
     struct log_writer *writer = context;
     CRASH_POINT("logs-appended");
     writer->under_way = false;
-    if (failure != NULL && pg_failure_is_passing(failure)) {
+    if (failure == NULL) {
+        pace_faster(&writer->pace);
+        settle_batch(&writer->batch);
+    } else if (failure->class == PG_SLOW && !writer->batch.doubtful) {
+        drop_batch(writer);
+    } else if (pg_failure_is_passing(failure)) {
+        writer->batch.doubtful = writer->batch.doubtful || failure->class == PG_AWAY;
         writer->paused_until_us = clock_mono_us() + PAUSE_US;
         return;
-    }
-    if (failure != NULL)
+    } else {
         log_error("logs were refused by the database and are lost",
                   log_text("error", failure->text), log_text("sqlstate", failure->sqlstate));
-    settle_batch(&writer->batch);
+        settle_batch(&writer->batch);
+    }
     send_batch(writer);
     if (writer->logs == NULL && writer->options.on_idle != NULL)
         writer->options.on_idle(writer->options.context);
@@ -350,6 +383,7 @@ struct log_writer *log_writer_new(const struct log_writer_options *options)
         writer->options.is_up = store_takes_logs;
     if (writer->options.append == NULL)
         writer->options.append = store_append_logs;
+    pace_init(&writer->pace, BATCH_ROWS);
     uv_timer_init(options->loop, &writer->tick);
     writer->tick.data = writer;
     return writer;

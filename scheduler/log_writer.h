@@ -4,7 +4,8 @@
  * There is no queue. An attempt's output is kept by its log ring, bounded, and the writer takes
  * from the rings when its connection has time: one batch is under way at a time, and the next one
  * has what is there by then. A batch whose reply was lost goes once more as it was, so that each
- * byte stands in one row, whether or not the first sending was committed. So a database that is
+ * byte stands in one row, whether or not the first sending was committed. After one that took the
+ * database too long, which is not written then, the next ones are smaller. So a database that is
  * slow or away costs no memory and holds up no child, and what it misses is what the rings would
  * have forgotten anyway. The beginning of a log is written as it comes; once its ring goes round,
  * what is new in it once a second.

@@ -230,6 +230,62 @@ START_TEST(the_moved_tail_is_not_cut_anew)
 }
 END_TEST
 
+START_TEST(what_takes_too_long_goes_in_parts)
+{
+    struct log_ring ring;
+    struct run_log *log = open_log(1, &ring, 1 << 20, 1 << 20);
+    flood(log, &ring, 8 * LOG_ROW_BYTES);
+    ck_assert(run_log_end(log, &ring, on_written, NULL));
+    for (int rows = 8; rows > 1; rows /= 2) {
+        ck_assert_int_eq(database.rows, rows);
+        answer(&(struct pg_failure){.class = PG_SLOW});
+    }
+    int rows = 0;
+    while (written == 0) {
+        rows += database.rows;
+        answer(NULL);
+    }
+    ck_assert_int_eq(rows, 8);
+}
+END_TEST
+
+/* Nothing of the second sending is written; of the first one all may be. */
+START_TEST(doubtful_batch_stays_as_it_is_also_when_it_takes_too_long)
+{
+    struct log_ring ring;
+    struct run_log *log = open_log(1, &ring, 100, 300);
+    print(log, &ring, "abc");
+    await_batch();
+    answer(&(struct pg_failure){.class = PG_AWAY});
+    print(log, &ring, "def");
+    await_batch();
+    answer(&(struct pg_failure){.class = PG_SLOW});
+    await_batch();
+    check_text("1@0:abc 1@0:abc 1@0:abc ");
+    log_writer_stop(writer);
+    answer(NULL);
+    run_log_end(log, &ring, on_written, NULL);
+}
+END_TEST
+
+/* While the log of one attempt is locked, say. */
+START_TEST(who_takes_too_long_holds_nobody_up)
+{
+    struct log_ring rings[2];
+    struct run_log *one = open_log(1, &rings[0], 100, 300);
+    struct run_log *two = open_log(2, &rings[1], 100, 300);
+    print(one, &rings[0], "one");
+    ck_assert(run_log_end(one, &rings[0], on_written, NULL));
+    print(two, &rings[1], "two");
+    ck_assert(run_log_end(two, &rings[1], on_written, NULL));
+    answer(&(struct pg_failure){.class = PG_SLOW});
+    check_text("1@0:one 2@0:two ");
+    answer(NULL);
+    answer(NULL);
+    ck_assert_int_eq(written, 2);
+}
+END_TEST
+
 START_TEST(refused_is_lost_and_holds_nobody_up)
 {
     struct pg_failure failure = {.class = PG_BUG, .text = "as the test wants it"};
@@ -375,6 +431,9 @@ int main(void)
     tcase_add_test(tcase, ended_while_under_way);
     tcase_add_test(tcase, failure_is_repeated_as_it_was);
     tcase_add_test(tcase, the_moved_tail_is_not_cut_anew);
+    tcase_add_test(tcase, what_takes_too_long_goes_in_parts);
+    tcase_add_test(tcase, doubtful_batch_stays_as_it_is_also_when_it_takes_too_long);
+    tcase_add_test(tcase, who_takes_too_long_holds_nobody_up);
     tcase_add_test(tcase, refused_is_lost_and_holds_nobody_up);
     tcase_add_test(tcase, without_a_connection_nobody_waits);
     tcase_add_test(tcase, late_logs_are_bounded);
