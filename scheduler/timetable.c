@@ -200,7 +200,7 @@ static void on_decided(struct store_firing *firing, int64_t cursor_us,
         catalog_renew(timetable->catalog);
         not_before_us = store_now_us(timetable->store) + RETRY_US;
     } else if (failure != NULL) {
-        if (failure->class != PG_AWAY) /* the store has said that */
+        if (failure->class != PG_AWAY && !failure->is_overdue) /* the store has said that */
             log_error("a schedule's fires could not be decided; trying again in a second",
                       log_text("workflow", entry->definition->fullname),
                       log_text("schedule", entry->schedule->identity),

@@ -407,6 +407,20 @@ def test_end_that_takes_too_long_alone_is_tried_again(make, database):
     assert "database away" not in daemon.log()
 
 
+def test_fires_that_take_too_long_are_told_once_a_query(make, database):
+    """Not once a schedule."""
+    daemon = make("tasks: {A: {noop: true}}\n" + "".join(
+        f"test.A{n}: {{tasks: [A], periodic: {{interval: 1}}}}\n" for n in range(3)), query_timeout="1s").start()
+    fires = "SELECT count(*) FROM fires WHERE outcome = 'ran'"
+    eventually(lambda: database.value(fires), "they fire")
+    slow_down(database, "slow_fire", 2, "fires", "INSERT")
+    eventually(lambda: daemon.log().count("statement=fire") > 3, "it has given up after three, and begun anew")
+    database.sql("DROP TRIGGER slow_fire ON fires")
+    before = database.value(fires)
+    eventually(lambda: database.value(fires) > before, "they fire again")
+    assert "could not be decided" not in daemon.log()
+
+
 def test_launch_that_takes_too_long_is_told_so(rig, database):
     daemon = rig(query_timeout="1s").start()
     slow_down(database, "slow_launch", 2, "workflows", "INSERT", "NEW.payload->>'slow' IS NOT NULL")
