@@ -78,7 +78,7 @@ void api_failed(struct http_request *request, const struct pg_failure *failure)
     }
     if (failure->is_overdue) {
         reply_unavailable(request, RETRY_AFTER_S,
-                          "the database took longer than DIRECTOR_QUERY_TIMEOUT");
+                          "the database took longer than DIRECTOR_QUERY_TIMEOUT allows");
         return;
     }
     switch (failure->class) {

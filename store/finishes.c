@@ -78,7 +78,7 @@ static void log_failed(const struct store_finish *finish, const struct pg_failur
     id_format(&task, id);
     if (failure->class == PG_SLOW)
         log_warning("the end of an attempt took longer than DIRECTOR_QUERY_TIMEOUT allows; it is "
-                    "sent again with the next heartbeat",
+                    "sent again",
                     log_text("task", id));
     else
         log_error("the end of an attempt was refused", log_text("task", id),

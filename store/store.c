@@ -54,7 +54,7 @@ static void on_notify(void *context, const char *channel, const char *payload)
 static void on_overdue(void *context, const char *statement)
 {
     (void)context;
-    log_warning("a query took longer than DIRECTOR_QUERY_TIMEOUT and was cancelled",
+    log_warning("a query took longer than DIRECTOR_QUERY_TIMEOUT allows and was cancelled",
                 log_text("statement", statement));
 }
 
