@@ -5,6 +5,7 @@
 #include "base/crash_point.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/pace.h"
 
 /* Time limits of runs are kept to within this. */
 #define EXPIRE_MS 1000
@@ -15,17 +16,16 @@
 /* Rows of one batch: a tenth of a second of work for the database. A batch that was too much for
  * it is followed by a smaller one. */
 #define CLEAR_MOST 5000
-#define CLEAR_LEAST 50
 
 struct upkeep {
     struct upkeep_options options;
     uv_timer_t expire;
     uv_timer_t clear;
     bool expiring;
-    int clearing; /* calls under way */
-    int limit;    /* rows of the next batch */
+    int clearing;     /* calls under way */
+    int limit;        /* rows of the batch under way … */
+    struct pace pace; /* … and of the next one */
     bool more;
-    bool failed;
     bool stopped;
     int handles_left;
     void (*on_closed)(void *context);
@@ -52,23 +52,19 @@ static void on_expire(uv_timer_t *timer)
 
 static void on_clear(uv_timer_t *timer);
 
-static int next_limit(const struct upkeep *upkeep)
-{
-    int limit = upkeep->failed ? upkeep->limit / 4 : upkeep->limit * 2;
-    return limit < CLEAR_LEAST ? CLEAR_LEAST : limit > CLEAR_MOST ? CLEAR_MOST : limit;
-}
-
-static void on_cleared(void *context, int64_t count)
+static void on_cleared(void *context, int64_t count, const struct pg_failure *failure)
 {
     struct upkeep *upkeep = context;
     upkeep->clearing--;
     upkeep->more = upkeep->more || count >= upkeep->limit;
-    upkeep->failed = upkeep->failed || count < 0;
+    if (failure == NULL)
+        pace_faster(&upkeep->pace);
+    else if (failure->class == PG_SLOW)
+        pace_slower(&upkeep->pace, upkeep->limit);
     if (count > 0)
         log_debug("cleared away what has had its time", log_int("rows", count));
     if (upkeep->clearing > 0 || upkeep->stopped)
         return;
-    upkeep->limit = next_limit(upkeep);
     uv_timer_start(&upkeep->clear, on_clear, upkeep->more ? CLEAR_AGAIN_MS : CLEAR_MS, 0);
 }
 
@@ -81,7 +77,8 @@ static void on_clear(uv_timer_t *timer)
     int64_t *loaded = mem_new((size_t)count + 1, sizeof *loaded);
     for (int i = 0; i < count; i++)
         loaded[i] = entries[i].id;
-    upkeep->more = upkeep->failed = false;
+    upkeep->more = false;
+    upkeep->limit = upkeep->pace.now;
     upkeep->clearing = 2;
     store_clear_workflows(options->store, options->default_retention_offset, upkeep->limit,
                           on_cleared, upkeep);
@@ -94,7 +91,7 @@ struct upkeep *upkeep_new(const struct upkeep_options *options)
 {
     struct upkeep *upkeep = mem_new(1, sizeof *upkeep);
     upkeep->options = *options;
-    upkeep->limit = CLEAR_MOST;
+    pace_init(&upkeep->pace, CLEAR_MOST);
     uv_timer_init(options->loop, &upkeep->expire);
     uv_timer_init(options->loop, &upkeep->clear);
     upkeep->expire.data = upkeep->clear.data = upkeep;

@@ -77,7 +77,7 @@ static void on_count(void *context, const struct pg_rows *rows, const struct pg_
 {
     struct clear_call *call = context;
     store_note(call->store, call->statement, failure);
-    call->on_cleared(call->context, failure == NULL ? pg_rows_int(rows, 0, 0) : -1);
+    call->on_cleared(call->context, failure == NULL ? pg_rows_int(rows, 0, 0) : 0, failure);
     free(call);
 }
 

@@ -237,8 +237,8 @@ void store_drain_node(struct store *store, const struct id *node, node_row_cb ea
 
 /* --- clearing away --------------------------------------------------------------------------- */
 
-/* `on_cleared` gets how many rows went, at most about `limit`; -1 when it failed. */
-typedef void (*cleared_cb)(void *context, int64_t count);
+/* `on_cleared` gets how many rows went, at most about `limit`, or why none did. */
+typedef void (*cleared_cb)(void *context, int64_t count, const struct pg_failure *failure);
 void store_clear_workflows(struct store *store, int default_offset, int limit,
                            cleared_cb on_cleared, void *context);
 void store_clear_history(struct store *store, const int64_t *loaded, int loaded_count,

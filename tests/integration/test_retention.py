@@ -53,3 +53,21 @@ def test_newest_finished_and_all_unfinished_stay(make, database, tmp_path, key, 
         daemon.wait_task(workflow, "HOOK", "success")
     eventually(lambda: database.value("SELECT clear_workflows(%s, 500)", setting) == 0, "nothing is left to go")
     assert left("workflows", "id") == left("tasks") == left("task_logs") == {newest, finished[-1]}
+
+
+@pytest.mark.parametrize("trouble, shrinks", [("RAISE 'not now'", False), ("PERFORM pg_sleep(60)", True)],
+                         ids=["failed", "slow"])
+def test_only_what_takes_too_long_goes_in_parts(make, database, trouble, shrinks):
+    """One of the two calls has the trouble; the other one always finds more, and tells how much was asked for."""
+    daemon = make("", query_timeout="1s").start()
+    daemon.stop()
+    database.sql("CREATE TABLE asked (at serial, rows bigint)")
+    database.sql(f"""CREATE OR REPLACE FUNCTION clear_workflows(p_default int, p_limit int) RETURNS bigint
+                     LANGUAGE plpgsql AS $$ BEGIN {trouble}; END $$""")
+    database.sql("""CREATE OR REPLACE FUNCTION clear_history(p_loaded bigint[], p_fires_age interval, p_limit int)
+                    RETURNS bigint LANGUAGE sql AS $$ INSERT INTO asked (rows) VALUES (p_limit) RETURNING rows $$""")
+    daemon.expect_errors("a database call fails")
+    daemon.start()
+    eventually(lambda: database.value("SELECT count(*) FROM asked") >= 4, "four rounds", 90)  # the first may come too soon
+    asked = [rows for (rows,) in database.sql("SELECT rows FROM asked ORDER BY at")]
+    assert (asked[3] < asked[0]) == shrinks, asked
