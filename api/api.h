@@ -18,7 +18,7 @@ struct api {
     int workflows_per_page;
     size_t max_target; /* bytes of a request's target */
     int max_waiting_launches;
-    bool stopping; /* reads and cancels only, until what runs has ended */
+    bool stopping; /* launches, triggers and reloads are refused, until what runs has ended */
     uv_loop_t *loop;
     int log_followers;          /* admitted, from the request to the end of the stream */
     const char *database_error; /* why there is no store yet */
