@@ -32,6 +32,7 @@ enum column {
     COLUMN_OVERSIZE,
 };
 
+/* ANSWER_NONE has no word. */
 static const char *const kind_words[] = {
     [ANSWER_CLAIMED] = "claimed",   [ANSWER_ENDED] = "ended",     [ANSWER_STOP] = "stop",
     [ANSWER_ROOM] = "room",         [ANSWER_LEFT] = "left",       [ANSWER_LATER] = "later",
