@@ -262,9 +262,11 @@ int batcher_open_items(const struct batcher *batcher)
     return batcher->waiting + batcher->under_way;
 }
 
-const struct id *batcher_under_way(const struct batcher *batcher, int lane)
+void batcher_add_under_way(const struct batcher *batcher, struct pg_params *params)
 {
-    return batcher->lanes[lane].count > 0 ? &batcher->lanes[lane].batch : NULL;
+    for (int i = 0; i < batcher->options.lanes; i++)
+        if (batcher->lanes[i].count > 0)
+            pg_params_id(params, &batcher->lanes[i].batch);
 }
 
 struct batch_item *batcher_stop(struct batcher *batcher)

@@ -64,8 +64,8 @@ bool batcher_is_slow(const struct batcher *batcher);
 /* Items that are not under way yet; and all that have not ended. */
 int batcher_waiting(const struct batcher *batcher);
 int batcher_open_items(const struct batcher *batcher);
-/* The batch that a lane waits for, if it does: NULL. */
-const struct id *batcher_under_way(const struct batcher *batcher, int lane);
+/* Appends the ids of the batches that are waited for. */
+void batcher_add_under_way(const struct batcher *batcher, struct pg_params *params);
 /* No further batch is sent. Gives back the items that were not under way (a list, NULL when there
  * are none), without a callback; what is under way ends by its reply or with its link. */
 struct batch_item *batcher_stop(struct batcher *batcher);

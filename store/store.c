@@ -472,13 +472,10 @@ void store_register_node(struct store *store, const struct store_node *node, sto
 /* Whose answers, and what they claimed, are not known yet. */
 static void add_batches_under_way(const struct store *store, struct pg_params *params)
 {
-    const struct batcher *const batchers[] = {store->launches, store->finishes, store->fires};
     pg_params_array_begin(params, PG_ID);
-    for (size_t i = 0; i < sizeof batchers / sizeof *batchers; i++) {
-        const struct id *batch = batcher_under_way(batchers[i], 0);
-        if (batch != NULL)
-            pg_params_id(params, batch);
-    }
+    batcher_add_under_way(store->launches, params);
+    batcher_add_under_way(store->finishes, params);
+    batcher_add_under_way(store->fires, params);
     if (!id_is_null(&store->claiming))
         pg_params_id(params, &store->claiming);
     pg_params_array_end(params);

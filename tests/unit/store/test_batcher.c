@@ -376,6 +376,27 @@ START_TEST(stop_gives_back_what_waits)
 }
 END_TEST
 
+START_TEST(all_lanes_tell_what_is_under_way)
+{
+    struct pg_params params = {0};
+    start(2, 10, 0);
+    batcher_add_under_way(batcher, &params);
+    ck_assert_int_eq(params.count, 0);
+    add(0, 1);
+    batcher_add_under_way(batcher, &params);
+    ck_assert_int_eq(params.count, 2);
+    for (int i = 0; i < 2; i++)
+        ck_assert_mem_eq(params.bytes.data + params.params[i].offset, sendings[i].batch.bytes,
+                         sizeof(struct id));
+    pg_params_clear(&params);
+    reply();
+    batcher_add_under_way(batcher, &params);
+    ck_assert_int_eq(params.count, 1);
+    pg_params_done(&params);
+    reply();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("batcher");
@@ -392,6 +413,7 @@ int main(void)
     tcase_add_test(tcase, patience_ends);
     tcase_add_test(tcase, other_failures_are_everybodys);
     tcase_add_test(tcase, stop_gives_back_what_waits);
+    tcase_add_test(tcase, all_lanes_tell_what_is_under_way);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }
