@@ -47,7 +47,7 @@ struct catalog {
     struct definition_limits limits;  /* of the load under way */
     struct error error;               /* of listing the directory */
     struct error failure;             /* of the last load as a whole; code 0: it went well */
-    struct definition_file *recalled; /* the last good files of an earlier life */
+    struct definition_file *recalled; /* the last good files of an earlier life, until a load */
     int recalled_count;
     int registered; /* definitions of `next` whose ids are known, or asked for */
     int chunk;      /* of the call under way: its first definition */
@@ -71,6 +71,15 @@ static void generation_done(struct generation *generation)
     if (generation->files != NULL)
         definition_files_free(generation->files, generation->file_count);
     *generation = (struct generation){0};
+}
+
+/* Once something is loaded here, that is what stays. */
+static void forget_recalled(struct catalog *catalog)
+{
+    if (catalog->recalled != NULL)
+        definition_files_free(catalog->recalled, catalog->recalled_count);
+    catalog->recalled = NULL;
+    catalog->recalled_count = 0;
 }
 
 /* FNV-1a: tells whether two daemons have the same files; no more is asked of it. */
@@ -140,6 +149,7 @@ static void take_over(struct catalog *catalog)
              log_text("directory", catalog->options.directory));
     catalog->options.on_change(catalog->options.context);
     generation_done(&former);
+    forget_recalled(catalog);
     finish(catalog, NULL);
 }
 
@@ -586,7 +596,6 @@ void catalog_free(struct catalog *catalog)
     if (catalog == NULL)
         return;
     generation_done(&catalog->now);
-    if (catalog->recalled != NULL)
-        definition_files_free(catalog->recalled, catalog->recalled_count);
+    forget_recalled(catalog);
     free(catalog);
 }

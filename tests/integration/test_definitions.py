@@ -142,6 +142,18 @@ def test_also_across_a_restart(start):
         "workflows.d/test.yml", "workflows.d/never.yml"}
 
 
+@pytest.mark.skipif(harness.has_sanitizer(), reason="a sanitizer keeps what is freed")
+def test_good_versions_of_an_earlier_life_are_not_kept_in_memory(make):
+    daemon = make()
+    for n in range(16):
+        daemon.define(f"test.A{n}: {{tasks: []}}\n" + ("#" * 63 + "\n") * 8192, f"{n}.yml")
+    daemon.start()
+    first = daemon.resident_bytes()
+    daemon.stop()
+    daemon.start()
+    assert daemon.resident_bytes() - first < 4 << 20  # of 8 MiB
+
+
 def test_also_when_the_directory_is_written_otherwise(make):
     daemon = make(GOOD)
     for suffix in ("/", "/.", "", "//"):
