@@ -326,12 +326,21 @@ static void keep_former(const struct catalog *catalog, struct definition_file *f
     file->unsettled = true;
 }
 
+/* Nothing but another look shows that the directory can be read again. */
+static bool is_unseen(int code)
+{
+    return code == -ENOENT || code == -ENOTDIR || code == -EACCES || code == -EMFILE ||
+           code == -ENFILE;
+}
+
 static void fail_load(struct catalog *catalog)
 {
-    if (catalog->error.code != -ECANCELED)
-        log_error("definitions not loaded; what was loaded before stays",
-                  log_error_text(&catalog->error));
-    catalog->options.await_directory(catalog->options.context);
+    const struct error *error = &catalog->error;
+    bool is_told = strcmp(error->text, catalog->failure.text) == 0;
+    if (error->code != -ECANCELED && !is_told)
+        log_error("definitions not loaded; what was loaded before stays", log_error_text(error));
+    if (is_unseen(error->code))
+        catalog->options.await_directory(catalog->options.context);
     generation_done(&catalog->next);
     finish(catalog, &catalog->error);
 }

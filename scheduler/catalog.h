@@ -41,7 +41,8 @@ struct catalog_options {
     /* The reading itself shows that the file of that name is being written: to be loaded again when
      * it is complete. */
     void (*await_file)(void *context, const char *name);
-    /* The directory could not be read: to be reported as changed once it is there. */
+    /* The directory could not be opened, and may be later without anything that is seen: to be
+     * reported as changed once it is there. */
     void (*await_directory)(void *context);
     /* The catalog was replaced. */
     void (*on_change)(void *context);

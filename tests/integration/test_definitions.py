@@ -12,7 +12,7 @@ import time
 import pytest
 
 import harness
-from harness import eventually
+from harness import eventually, never, starved
 
 GOOD = """
 tasks: {N: {noop: true}}
@@ -273,6 +273,17 @@ def test_directory_that_vanishes(start):
 
 
 # --- reload ------------------------------------------------------------------------------------
+
+
+def test_directory_that_cannot_be_opened(start):
+    """No descriptor is left; it is tried again, and told once."""
+    daemon = start(GOOD)
+    daemon.expect_errors("definitions not loaded", "Too many open files", "descriptor")
+    with starved(daemon):
+        daemon.define("test.B: {tasks: []}", "other.yml")
+        daemon.await_log("definitions not loaded.*Too many open files")
+        never(lambda: daemon.log().count("definitions not loaded") > 1, "it is told again", 3)
+    eventually(lambda: daemon.get("/api/definitions/test.B").status == 200, "it is loaded")
 
 
 def test_reload_by_post(start):
