@@ -180,13 +180,14 @@ void http_reply_field(struct http_request *request, const char *name, const char
 bool http_reply_fits(const struct http_request *request, size_t bytes)
 {
     const struct http_load *load = request->load;
-    return load->replies_bytes == 0 || load->replies_bytes + bytes <= load->max_replies_bytes;
+    size_t others = load->replies_bytes - request->held_bytes;
+    return others == 0 || others + bytes <= load->max_replies_bytes;
 }
 
 void http_reply_hold(struct http_request *request, size_t bytes)
 {
-    request->held_bytes += bytes;
-    request->load->replies_bytes += bytes;
+    request->load->replies_bytes += bytes - request->held_bytes;
+    request->held_bytes = bytes;
 }
 
 /* The last act of a reply: the connection sends and frees the request, or nobody waits for it. */

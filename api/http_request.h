@@ -101,7 +101,8 @@ void http_reply_field(struct http_request *request, const char *name, const char
 /* Do so many bytes of reply fit beside those that other clients have not taken yet? One reply
  * always does. A handler that may still refuse asks before it makes a large one. */
 bool http_reply_fits(const struct http_request *request, size_t bytes);
-/* Counts so many of them until the request ends. http_reply counts its own. */
+/* Counts so many of them until the request ends, instead of those it held before. http_reply counts
+ * its own. */
 void http_reply_hold(struct http_request *request, size_t bytes);
 
 /* Sends the reply. The content of `body` is moved out of it (NULL: no body, then `content_type` is

@@ -37,19 +37,34 @@ static void on_gone(void *context)
         finish(slices, http_stream_end);
 }
 
-/* A stream counts as a whole slice, however much of one waits just now. False after the end. */
-static bool begin(struct slices *slices)
+/* It counts as a whole slice, however much of one waits just now. False after the end. */
+static bool admit(struct slices *slices)
 {
-    static const struct http_stream_events events = {.on_drained = on_drained, .on_gone = on_gone};
     struct http_request *request = slices->request;
     size_t bytes = slices->out.size > STORE_SLICE_BYTES ? slices->out.size : STORE_SLICE_BYTES;
-    if (!http_reply_fits(request, bytes)) {
+    if (!slices->admitted && !http_reply_fits(request, bytes)) {
         finish(slices, reply_busy);
         return false;
     }
+    slices->admitted = true;
     http_reply_hold(request, bytes);
+    return true;
+}
+
+void slices_read_more(struct slices *slices)
+{
+    if (admit(slices))
+        read_next(slices);
+}
+
+/* False after the end. */
+static bool begin(struct slices *slices)
+{
+    static const struct http_stream_events events = {.on_drained = on_drained, .on_gone = on_gone};
+    if (!admit(slices))
+        return false;
     slices->streaming = true;
-    slices->gone = !http_stream_begin(request, 200, "application/json", &events, slices);
+    slices->gone = !http_stream_begin(slices->request, 200, "application/json", &events, slices);
     return true;
 }
 

@@ -4,7 +4,8 @@
  * Its owner asks for a slice, adds what the rows become to `out`, and then says with one of the
  * calls below how it goes on. What fits into the first slice is an ordinary reply. Else it is
  * streamed: the next slice is read when the client has taken the one before. The owner lives in the
- * request's arena, and each call but slices_go_on ends it.
+ * request's arena. Each call but the first two ends it, and so do these where there is no room for
+ * the reply (see http_reply_fits).
  */
 #pragma once
 
@@ -18,6 +19,7 @@ struct slices {
     void *context;
     struct buffer out; /* what is not written yet */
     /* The rest is slices.c's own. */
+    bool admitted; /* there is room for it */
     bool streaming;
     bool reading; /* waits for the database and not for the client */
     bool gone;    /* the client has left */
@@ -25,6 +27,9 @@ struct slices {
 
 /* A slice is in `out`, and there are more: read_next is called when its turn has come. */
 void slices_go_on(struct slices *slices);
+/* More may fit into what is in `out`: read_next is called at once, and `out` counts as a slice
+ * already. Not while streaming. */
+void slices_read_more(struct slices *slices);
 /* The last slice is in `out`: that is the reply, or its end. */
 void slices_end(struct slices *slices);
 /* A slice could not be read: an error is the reply, or the stream is ended short. */

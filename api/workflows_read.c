@@ -105,7 +105,7 @@ static void on_list_slice(void *context, const struct store_slice *slice,
         end_list(listing);
     } else if (!was_by_bytes) {
         listing->by_bytes = true;
-        read_list(listing);
+        slices_read_more(slices);
     } else {
         if (!slices->streaming && !id_is_null(&slice->page_end)) {
             listing->filter.until = slice->page_end;
@@ -329,7 +329,7 @@ static void on_tasks(void *context, const struct store_slice *slice,
         end_tasks(showing);
     } else if (!showing->by_bytes) {
         showing->by_bytes = true;
-        read_tasks(showing);
+        slices_read_more(&showing->slices);
     } else {
         showing->limit = slices_look(showing->slice_count, STORE_QUICK_ROWS);
         slices_go_on(&showing->slices);

@@ -1,6 +1,9 @@
 """Replies that are read from the database slice by slice: whole, in order, and in little memory."""
 
+import http.client
+import json
 import re
+import select
 import threading
 import time
 
@@ -145,6 +148,41 @@ def test_replies_of_all_clients_are_bounded(start):
     assert daemon.get("/api/ping").status == 200
     client.close()
     eventually(lambda: daemon.get("/api/workflows?per_page=2").status == 200, "room for a reply")
+
+
+def hold_up_slices(database):
+    """From now on they wait for a lock, which the connection that is returned has, together with one on the table."""
+    source = database.value("SELECT pg_get_functiondef('slice_workflows'::regproc)")
+    database.sql(source.replace("$function$", "$function$ SELECT pg_advisory_xact_lock_shared(1);", 1))
+    other = database.server.connect(database.name)
+    other.cursor().execute("SELECT pg_advisory_lock(1)")
+    other.cursor().execute("LOCK TABLE workflows IN ACCESS EXCLUSIVE MODE")
+    return other
+
+
+def test_pages_that_are_half_read_are_bounded(start, database):
+    """The first part of a page waits in memory for the slice that follows it: only where there is room."""
+    daemon = start("test.EMPTY: {tasks: []}", max_replies="1MiB", query_timeout="60s", lease="120s")
+    found = [daemon.run("EMPTY", {"text": size * "x"})["id"] for size in (5000, 1, 1)][::-1]
+    other = hold_up_slices(database)
+    clients = [daemon.socket() for _ in range(3)]
+    for client in clients:
+        client.sendall(b"GET /api/workflows HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert daemon.get("/api/ping").status == 200
+    other.commit()  # all begin to read
+
+    def refused():
+        return select.select(clients, [], [], 0)[0]
+
+    eventually(lambda: len(refused()) == 2, "two find no room")
+    (first,) = (client for client in clients if client not in refused())
+    for client in refused():
+        assert b"503 Service Unavailable" in client.recv(1000)
+    other.close()
+    reply = http.client.HTTPResponse(first)
+    reply.begin()
+    assert (reply.status, [workflow["id"] for workflow in json.load(reply)]) == (200, found)
+    assert ids(daemon.get("/api/workflows")) == found
 
 
 def test_slow_search_holds_up_nobody_and_says_so(start, database):
