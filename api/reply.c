@@ -74,5 +74,6 @@ void reply_unavailable(struct http_request *request, int retry_after_s, const ch
 
 void reply_busy(struct http_request *request)
 {
+    buffer_clear(&request->extra_fields); /* they were for another reply */
     reply_unavailable(request, 1, "Too many replies wait for their clients");
 }

@@ -185,6 +185,18 @@ def test_pages_that_are_half_read_are_bounded(start, database):
     assert ids(daemon.get("/api/workflows")) == found
 
 
+def test_page_without_room_has_no_next_one(start):
+    daemon = start("test.EMPTY: {tasks: []}", max_replies="1536KiB")
+    for size in 30 * [MEGABYTE - 100] + 30 * [30000]:
+        daemon.launch("EMPTY", {"text": size * "x"})
+    with daemon.socket() as client:
+        client.sendall(b"GET /api/workflows HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(12) == b"HTTP/1.1 200"
+        reply = daemon.get("/api/workflows?per_page=30")
+        assert (reply.status, reply.headers["Retry-After"], reply.headers["Link"]) == (503, "1", None)
+        assert daemon.get("/api/workflows?per_page=1").headers["Link"]
+
+
 def test_slow_search_holds_up_nobody_and_says_so(start, database):
     daemon = start("test.EMPTY: {tasks: []}", query_timeout="3s")
     for _ in range(40):
