@@ -39,7 +39,7 @@ void api_handle(struct http_request *request)
 bool api_ready(struct http_request *request)
 {
     const struct api *api = request->context;
-    if (!http_reply_fits(request, 1)) {
+    if (!reply_fits(request, 1)) {
         reply_busy(request);
         return false;
     }

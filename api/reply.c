@@ -15,11 +15,15 @@ static void send_json(struct http_request *request, int status, struct buffer *j
     http_reply(request, status, "application/json", json);
 }
 
-/* A read can be repeated; what a POST has done is said in any case. */
-void reply_json(struct http_request *request, int status, struct buffer *json)
+bool reply_fits(const struct http_request *request, size_t bytes)
 {
     bool is_read = request->method == METHOD_GET || request->method == METHOD_HEAD;
-    if (is_read && json->size > SMALL_REPLY_BYTES && !http_reply_fits(request, json->size)) {
+    return !is_read || http_reply_fits(request, bytes);
+}
+
+void reply_json(struct http_request *request, int status, struct buffer *json)
+{
+    if (json->size > SMALL_REPLY_BYTES && !reply_fits(request, json->size)) {
         buffer_done(json);
         reply_busy(request);
         return;

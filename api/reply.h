@@ -7,8 +7,11 @@
 
 #include "api/http_request.h"
 
-/* The content of `json` (one JSON text) is moved out and a newline added. To a GET it is reply_busy
- * when it does not fit beside what other clients have not taken yet. */
+/* As http_reply_fits, of reads: they can be repeated. What a POST has done is said in any case, and
+ * clients that read slowly keep nobody from canceling and launching. */
+bool reply_fits(const struct http_request *request, size_t bytes);
+/* The content of `json` (one JSON text) is moved out and a newline added. It is reply_busy when it
+ * is large and there is no room (reply_fits). */
 void reply_json(struct http_request *request, int status, struct buffer *json);
 /* `{"error":"…"}`. What is not UTF-8 in the text becomes U+FFFD. */
 void reply_error(struct http_request *request, int status, const char *format, ...)
@@ -19,5 +22,5 @@ void reply_errors(struct http_request *request, int status, const char *text,
 /* 503 with `Retry-After`. */
 void reply_unavailable(struct http_request *request, int retry_after_s, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-/* 503: no room for a reply, see http_reply_fits. */
+/* 503: no room for a reply. */
 void reply_busy(struct http_request *request);

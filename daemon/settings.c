@@ -126,7 +126,7 @@ static const struct setting table[] = {
     {"DIRECTOR_MAX_BODIES", BYTES(max_bodies, KIB, 64 * GIB), "64MiB", AT_START,
      "The bodies of all requests together. Past it, requests are answered 503."},
     {"DIRECTOR_MAX_REPLIES", BYTES(max_replies, MIB, 64 * GIB), "64MiB", AT_START,
-     "Replies that their clients have not taken yet, together. Past it, requests are answered "
+     "Replies that their clients have not taken yet, together. Past it, reads are answered "
      "503."},
     {"DIRECTOR_MAX_WAITING_LAUNCHES", INT(max_waiting_launches, 1, 1000000), "10000", ON_RELOAD,
      "Launches that wait for their commit. More are answered 503."},

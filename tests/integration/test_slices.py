@@ -135,7 +135,9 @@ def test_failure_in_the_middle_ends_the_connection(large, database):
 
 
 def test_replies_of_all_clients_are_bounded(start):
-    daemon = start("test.EMPTY: {tasks: []}", max_replies="1MiB")
+    daemon = start("tasks: {SLEEP: {command: [sleep, 60]}}\ntest.SLEEP: {tasks: [SLEEP]}\ntest.EMPTY: {tasks: []}",
+                   max_replies="1MiB")
+    running = daemon.launch("SLEEP")
     text = "x" * (MEGABYTE - 100)
     for _ in range(30):
         daemon.launch("EMPTY", {"text": text})
@@ -146,6 +148,8 @@ def test_replies_of_all_clients_are_bounded(start):
     assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
     assert reply.json() == {"error": "Too many replies wait for their clients"}
     assert daemon.get("/api/ping").status == 200
+    daemon.launch("EMPTY")  # what is no read is not held up
+    assert daemon.cancel(running).status == 201
     client.close()
     eventually(lambda: daemon.get("/api/workflows?per_page=2").status == 200, "room for a reply")
 
