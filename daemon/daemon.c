@@ -295,10 +295,17 @@ static void begin_read(void *context)
         watcher_begin_read(daemon->watcher);
 }
 
-static char **end_read(void *context)
+static void end_read(void *context)
 {
     const struct daemon *daemon = context;
-    return daemon->watcher == NULL ? mem_new(1, sizeof(char *)) : watcher_end_read(daemon->watcher);
+    if (daemon->watcher != NULL)
+        watcher_end_read(daemon->watcher);
+}
+
+static bool is_unsettled(void *context, const char *name, bool is_empty)
+{
+    const struct daemon *daemon = context;
+    return daemon->watcher != NULL && watcher_is_unsettled(daemon->watcher, name, is_empty);
 }
 
 static void await_file(void *context, const char *name)
@@ -388,6 +395,7 @@ static void open_catalog(struct daemon *daemon)
         .limits = settings->file_limits,
         .begin_read = begin_read,
         .end_read = end_read,
+        .is_unsettled = is_unsettled,
         .await_file = await_file,
         .await_directory = await_directory,
         .on_change = on_catalog_change,

@@ -293,13 +293,6 @@ static void make_entries(struct catalog *catalog)
 
 /* --- files ----------------------------------------------------------------------------------- */
 
-static bool is_listed(char *const *names, const char *name)
-{
-    while (*names != NULL && strcmp(*names, name) != 0)
-        names++;
-    return *names != NULL;
-}
-
 /* What was read of the file before, if anything: by this daemon, else by an earlier one. */
 static const struct definition_file *find_former(const struct catalog *catalog, const char *name)
 {
@@ -441,14 +434,16 @@ static void read_files(uv_work_t *work)
 }
 
 /* Files that are being written, says the watcher or the reading itself. */
-static void keep_unsettled(struct catalog *catalog, char *const *names)
+static void keep_unsettled(struct catalog *catalog)
 {
     struct generation *next = &catalog->next;
+    const struct catalog_options *options = &catalog->options;
     for (int i = 0; i < next->file_count; i++) {
         struct definition_file *file = &next->files[i];
+        const char *name = bare_name(file);
         if (file->unsettled)
-            catalog->options.await_file(catalog->options.context, bare_name(file));
-        if (file->unsettled || is_listed(names, bare_name(file)))
+            options->await_file(options->context, name);
+        if (file->unsettled || options->is_unsettled(options->context, name, file->size == 0))
             keep_former(catalog, file);
     }
 }
@@ -456,10 +451,9 @@ static void keep_unsettled(struct catalog *catalog, char *const *names)
 static void on_read(uv_work_t *work, int status)
 {
     struct catalog *catalog = work->data;
-    char **names = catalog->options.end_read(catalog->options.context);
     (void)status;
-    keep_unsettled(catalog, names);
-    free(names);
+    catalog->options.end_read(catalog->options.context);
+    keep_unsettled(catalog);
     if (catalog->error.code != 0)
         fail_load(catalog);
     else

@@ -33,11 +33,11 @@ struct catalog_options {
     const char *directory; /* outlives the catalog, like `host` */
     const char *host;
     struct definition_limits limits;
-    /* Called before the files are read, and after it: the names in the directory of which a part
-     * may have been read, since they are being written. Their former versions stay. New memory, one
-     * block, NULL at the end. */
+    /* Called before the files are read, and after it; then whether of the file of that name a part
+     * (or nothing) may have been read, since it is being written. Its former version stays. */
     void (*begin_read)(void *context);
-    char **(*end_read)(void *context);
+    void (*end_read)(void *context);
+    bool (*is_unsettled)(void *context, const char *name, bool is_empty);
     /* The reading itself shows that the file of that name is being written: to be loaded again when
      * it is complete. */
     void (*await_file)(void *context, const char *name);

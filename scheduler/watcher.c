@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <uthash.h>
 
@@ -23,9 +22,10 @@
     (IN_CREATE | IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | \
      IN_DELETE | IN_DELETE_SELF | IN_ONLYDIR)
 
-/* A file that was written to and not closed since; while files are read, one that was. */
+/* A file that was created or written to and not closed since, or not before files were read. */
 struct unsettled {
     UT_hash_handle hh;
+    bool written;
     bool closed;
     char name[];
 };
@@ -43,7 +43,6 @@ struct watcher {
     uv_stat_t identity; /* of the directory when it was last there */
     struct unsettled *unsettled;
     struct awaited *awaited;
-    bool reading;
     uv_poll_t poll;
     uv_timer_t settle;
     uv_timer_t check;
@@ -66,33 +65,35 @@ static struct unsettled *find_unsettled(const struct watcher *watcher, const cha
     return found;
 }
 
-static void on_written(struct watcher *watcher, const char *name)
+static struct unsettled *add_unsettled(struct watcher *watcher, const char *name)
 {
-    struct unsettled *found = find_unsettled(watcher, name);
-    if (found != NULL) {
-        found->closed = false;
-        return;
-    }
     size_t size = strlen(name) + 1;
     struct unsettled *added = mem_new(1, sizeof *added + size);
     memcpy(added->name, name, size);
     HASH_ADD_STR(watcher->unsettled, name, added);
+    return added;
+}
+
+static void on_begun(struct watcher *watcher, const char *name, bool written)
+{
+    struct unsettled *entry = find_unsettled(watcher, name);
+    if (entry == NULL)
+        entry = add_unsettled(watcher, name);
+    entry->written = written;
+    entry->closed = false;
+}
+
+static void on_complete(struct watcher *watcher, const char *name)
+{
+    struct unsettled *found = find_unsettled(watcher, name);
+    if (found != NULL)
+        found->closed = true;
 }
 
 static void forget(struct watcher *watcher, struct unsettled *entry)
 {
     HASH_DEL(watcher->unsettled, entry);
     free(entry);
-}
-
-static void on_complete(struct watcher *watcher, const char *name)
-{
-    struct unsettled *found = find_unsettled(watcher, name);
-    if (found == NULL)
-        return;
-    found->closed = true;
-    if (!watcher->reading)
-        forget(watcher, found);
 }
 
 static void clear_unsettled(struct watcher *watcher, bool closed_only)
@@ -131,25 +132,14 @@ static bool concerns_us(const char *name)
     return *name != '.' && dot != NULL && (strcmp(dot, ".yml") == 0 || strcmp(dot, ".yaml") == 0);
 }
 
-static bool is_empty_file(const struct watcher *watcher, const char *name)
-{
-    struct stat status;
-    char *path = mem_format("%s/%s", watcher->options.directory, name);
-    bool is_empty = lstat(path, &status) == 0 && S_ISREG(status.st_mode) && status.st_size == 0;
-    free(path);
-    return is_empty;
-}
-
 static void on_file_event(struct watcher *watcher, uint32_t events, const char *name)
 {
-    /* An empty file was created by somebody who is about to write it; a link has its content. */
-    if (events & IN_MODIFY || (events & IN_CREATE && is_empty_file(watcher, name))) {
-        on_written(watcher, name);
-        return;
-    }
-    if (!(events & (IN_CREATE | IN_ATTRIB)))
+    if (events & (IN_CREATE | IN_MODIFY))
+        on_begun(watcher, name, events & IN_MODIFY);
+    else if (!(events & IN_ATTRIB))
         on_complete(watcher, name);
-    report_in(watcher, events & IN_MOVED_TO ? RENAME_MS : SETTLE_MS);
+    if (!(events & IN_MODIFY)) /* a link that is created has its content */
+        report_in(watcher, events & IN_MOVED_TO ? RENAME_MS : SETTLE_MS);
 }
 
 /* Of a watch that is not the directory's, or no longer. */
@@ -211,34 +201,22 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 
 void watcher_begin_read(struct watcher *watcher)
 {
-    watcher->reading = true;
+    clear_unsettled(watcher, true);
 }
 
-static char **list_unsettled(const struct watcher *watcher)
-{
-    size_t count = HASH_COUNT(watcher->unsettled);
-    size_t bytes = 0;
-    for (struct unsettled *entry = watcher->unsettled; entry != NULL; entry = entry->hh.next)
-        bytes += strlen(entry->name) + 1;
-    char **names = mem_new(1, (count + 1) * sizeof *names + bytes);
-    char *text = (char *)(names + count + 1);
-    char **name = names;
-    for (struct unsettled *entry = watcher->unsettled; entry != NULL; entry = entry->hh.next) {
-        *name++ = text;
-        text = stpcpy(text, entry->name) + 1;
-    }
-    return names;
-}
-
-char **watcher_end_read(struct watcher *watcher)
+void watcher_end_read(struct watcher *watcher)
 {
     read_events(watcher); /* a write that was read in part is among them */
-    char **names = list_unsettled(watcher);
-    watcher->reading = false;
-    clear_unsettled(watcher, true);
-    return names;
 }
 
+bool watcher_is_unsettled(const struct watcher *watcher, const char *name, bool is_empty)
+{
+    const struct unsettled *found = find_unsettled(watcher, name);
+    return found != NULL && (found->written || (is_empty && !found->closed));
+}
+
+/* The paths that are watched were looked up by the thread pool just before: if their file system
+ * hangs, it hung there. */
 void watcher_await(struct watcher *watcher, const char *name)
 {
     struct awaited *awaited = NULL;

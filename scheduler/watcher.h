@@ -26,9 +26,12 @@ int watcher_new(const struct watcher_options *options, struct watcher **watcher,
                 struct error *error);
 /* To be said before the files are read … */
 void watcher_begin_read(struct watcher *watcher);
-/* … and after it: the names in the directory that somebody is in the middle of writing, or wrote to
- * meanwhile. What was read of them may be a part. One block of new memory, NULL at the end. */
-char **watcher_end_read(struct watcher *watcher);
+/* … and after it; … */
+void watcher_end_read(struct watcher *watcher);
+/* … and then: is somebody in the middle of writing the file of that name in the directory, or wrote
+ * to it meanwhile? What was read of it may be a part. So it is if that was nothing (`is_empty`) of
+ * a file that was created and not closed. */
+bool watcher_is_unsettled(const struct watcher *watcher, const char *name, bool is_empty);
 /* Somebody is writing the file of that name in the directory, and it was not seen here: since
  * before the directory was watched, or by another name. A change is reported when it is complete.
  */
