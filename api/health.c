@@ -13,6 +13,7 @@ static void write_definitions(struct json_writer *json, const struct api *api)
     json_key(json, "errors");
     problems_json(json, api->catalog);
     json_key_int(json, "loaded", set == NULL ? 0 : set->definition_count);
+    waiting_json(json, api->catalog);
     json_end_object(json);
 }
 

@@ -21,3 +21,20 @@ void problems_json(struct json_writer *json, const struct catalog *catalog)
         write_problem(json, &set->errors[i]);
     json_end_array(json);
 }
+
+void waiting_json(struct json_writer *json, const struct catalog *catalog)
+{
+    int count = 0, waiting = 0;
+    const struct definition_file *files = catalog == NULL ? NULL : catalog_files(catalog, &count);
+    for (int i = 0; i < count; i++) {
+        if (!files[i].unsettled)
+            continue;
+        if (waiting++ == 0) {
+            json_key(json, "waiting");
+            json_begin_array(json);
+        }
+        json_string(json, files[i].name);
+    }
+    if (waiting > 0)
+        json_end_array(json);
+}

@@ -18,6 +18,7 @@ static void on_loaded(void *context, const struct error *error)
     json_key(&json, "errors");
     problems_json(&json, api->catalog);
     json_key_int(&json, "loaded", catalog_set(api->catalog)->definition_count);
+    waiting_json(&json, api->catalog);
     json_end_object(&json);
     reply_json(request, 200, &out);
 }
@@ -27,5 +28,5 @@ void reload_post(struct http_request *request)
     const struct api *api = request->context;
     struct json_span body;
     if (api_takes_work(request) && body_json(request, &body) && api_ready(request))
-        catalog_load(api->catalog, on_loaded, request);
+        catalog_reload(api->catalog, on_loaded, request);
 }

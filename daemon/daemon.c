@@ -315,6 +315,13 @@ static void await_file(void *context, const char *name)
         watcher_await(daemon->watcher, name);
 }
 
+static void settle_file(void *context, const char *name)
+{
+    const struct daemon *daemon = context;
+    if (daemon->watcher != NULL)
+        watcher_settle(daemon->watcher, name);
+}
+
 static void await_directory(void *context)
 {
     const struct daemon *daemon = context;
@@ -397,6 +404,7 @@ static void open_catalog(struct daemon *daemon)
         .end_read = end_read,
         .is_unsettled = is_unsettled,
         .await_file = await_file,
+        .settle_file = settle_file,
         .await_directory = await_directory,
         .on_change = on_catalog_change,
         .context = daemon,
@@ -622,7 +630,7 @@ static void reload(struct daemon *daemon)
         return;
     notify_reloading();
     reload_settings(daemon);
-    catalog_load(daemon->catalog, on_reloaded, daemon);
+    catalog_reload(daemon->catalog, on_reloaded, daemon);
 }
 
 static void on_signal(uv_signal_t *handle, int number)

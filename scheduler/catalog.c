@@ -19,6 +19,7 @@
 /* Who waits for a load. */
 struct waiter {
     struct waiter *next;
+    bool insists;
     catalog_cb on_loaded;
     void *context;
 };
@@ -45,6 +46,8 @@ struct catalog {
     struct waiter *later;   /* for the one after it */
     uv_work_t work;
     struct definition_limits limits;  /* of the load under way */
+    bool insistent;                   /* likewise: somebody insists on what is being written */
+    int64_t wait_us;                  /* likewise: before the second look at the files; 0: none */
     struct error error;               /* of listing the directory */
     struct error failure;             /* of the last load as a whole; code 0: it went well */
     struct definition_file *recalled; /* the last good files of an earlier life, until a load */
@@ -393,59 +396,84 @@ static void read_directory(struct catalog *catalog)
                           &next->file_count, &catalog->error);
 }
 
-/* How long until all files have settled, of those of which only their age tells. */
-static int64_t doubt_left_us(const struct generation *next)
-{
-    int64_t longest_us = 0;
-    for (int i = 0; i < next->file_count; i++) {
-        const struct definition_file *file = &next->files[i];
-        int64_t left_us = file->doubtful ? time_left_us(file, DEFINITION_SETTLE_MS * 1000) : 0;
-        longest_us = left_us > longest_us ? left_us : longest_us;
-    }
-    return longest_us;
-}
-
-/* Who wrote before the first load was not watched. What may be half of a file is read once more
- * when it should be complete; if it is still being written then, it has not settled. */
-static void settle_doubts(struct catalog *catalog)
-{
-    struct generation *next = &catalog->next;
-    int64_t wait_us = doubt_left_us(next);
-    if (wait_us == 0)
-        return;
-    usleep((useconds_t)wait_us);
-    definition_files_free(next->files, next->file_count);
-    *next = (struct generation){0};
-    read_directory(catalog);
-    for (int i = 0; i < next->file_count; i++) {
-        struct definition_file *file = &next->files[i];
-        if (file->doubtful && time_left_us(file, DEFINITION_SETTLE_MS * 1000) > 0)
-            file->unsettled = true;
-    }
-}
-
 static void read_files(uv_work_t *work)
 {
     struct catalog *catalog = work->data;
+    usleep((useconds_t)catalog->wait_us);
     read_directory(catalog);
-    if (catalog->now.set == NULL)
-        settle_doubts(catalog);
     let_changes_show(&catalog->next);
 }
 
-/* Files that are being written, says the watcher or the reading itself. */
-static void keep_unsettled(struct catalog *catalog)
+/* Says the watcher or the reading itself. */
+static bool is_being_written(const struct catalog *catalog, const struct definition_file *file)
+{
+    const struct catalog_options *options = &catalog->options;
+    return file->unsettled ||
+           options->is_unsettled(options->context, bare_name(file), file->size == 0);
+}
+
+/* Does its age alone tell whether the file is complete? Who wrote before the first load was not
+ * watched; and what somebody insists on is not waited for until it is closed. */
+static bool is_doubtful(const struct catalog *catalog, const struct definition_file *file)
+{
+    bool is_first = catalog->now.set == NULL;
+    return is_being_written(catalog, file) ? catalog->insistent : is_first && file->doubtful;
+}
+
+static int64_t doubt_left_us(const struct catalog *catalog, const struct definition_file *file)
+{
+    return is_doubtful(catalog, file) ? time_left_us(file, DEFINITION_SETTLE_MS * 1000) : 0;
+}
+
+/* May what was read of the file be a part of it? */
+static bool is_part(const struct catalog *catalog, const struct definition_file *file)
+{
+    return is_doubtful(catalog, file) ? doubt_left_us(catalog, file) > 0
+                                      : is_being_written(catalog, file);
+}
+
+static void settle_files(struct catalog *catalog)
+{
+    const struct catalog_options *options = &catalog->options;
+    for (int i = 0; i < catalog->next.file_count; i++) {
+        struct definition_file *file = &catalog->next.files[i];
+        if (!is_part(catalog, file)) {
+            if (is_being_written(catalog, file))
+                options->settle_file(options->context, bare_name(file));
+            file->unsettled = false;
+            continue;
+        }
+        if (file->unsettled || !is_being_written(catalog, file)) /* the watcher does not know */
+            options->await_file(options->context, bare_name(file));
+        keep_former(catalog, file);
+    }
+}
+
+static void on_read(uv_work_t *work, int status);
+
+static void look(struct catalog *catalog, int64_t wait_us)
+{
+    catalog->wait_us = wait_us;
+    catalog->options.begin_read(catalog->options.context);
+    uv_queue_work(catalog->options.loop, &catalog->work, read_files, on_read);
+}
+
+/* What may be a part is looked at once more when it should be complete. False: there is none, or
+ * that was the second look. */
+static bool look_again(struct catalog *catalog)
 {
     struct generation *next = &catalog->next;
-    const struct catalog_options *options = &catalog->options;
+    int64_t longest_us = 0;
     for (int i = 0; i < next->file_count; i++) {
-        struct definition_file *file = &next->files[i];
-        const char *name = bare_name(file);
-        if (file->unsettled)
-            options->await_file(options->context, name);
-        if (file->unsettled || options->is_unsettled(options->context, name, file->size == 0))
-            keep_former(catalog, file);
+        int64_t left_us = doubt_left_us(catalog, &next->files[i]);
+        longest_us = left_us > longest_us ? left_us : longest_us;
     }
+    if (longest_us == 0 || catalog->wait_us > 0)
+        return false;
+    definition_files_free(next->files, next->file_count);
+    *next = (struct generation){0};
+    look(catalog, longest_us);
+    return true;
 }
 
 static void on_read(uv_work_t *work, int status)
@@ -453,7 +481,9 @@ static void on_read(uv_work_t *work, int status)
     struct catalog *catalog = work->data;
     (void)status;
     catalog->options.end_read(catalog->options.context);
-    keep_unsettled(catalog);
+    if (look_again(catalog))
+        return;
+    settle_files(catalog);
     if (catalog->error.code != 0)
         fail_load(catalog);
     else
@@ -464,8 +494,7 @@ static void load_files(struct catalog *catalog)
 {
     catalog->work.data = catalog;
     catalog->limits = catalog->options.limits;
-    catalog->options.begin_read(catalog->options.context);
-    uv_queue_work(catalog->options.loop, &catalog->work, read_files, on_read);
+    look(catalog, 0);
 }
 
 static void on_recalled_file(void *context, const struct store_file *file)
@@ -492,6 +521,9 @@ static void on_recalled(void *context, const struct pg_failure *failure)
 static void begin(struct catalog *catalog)
 {
     catalog->busy = true;
+    catalog->insistent = false;
+    for (const struct waiter *waiter = catalog->waiting; waiter != NULL; waiter = waiter->next)
+        catalog->insistent = catalog->insistent || waiter->insists;
     if (catalog->stopped) {
         error_set(&catalog->error, -ECANCELED, "the daemon is stopping");
         finish(catalog, &catalog->error);
@@ -518,15 +550,25 @@ void catalog_set_limits(struct catalog *catalog, const struct definition_limits 
     catalog->options.limits = *limits;
 }
 
-void catalog_load(struct catalog *catalog, catalog_cb on_loaded, void *context)
+static void load(struct catalog *catalog, bool insists, catalog_cb on_loaded, void *context)
 {
     struct waiter *waiter = mem_new(1, sizeof *waiter);
-    *waiter = (struct waiter){NULL, on_loaded, context};
+    *waiter = (struct waiter){NULL, insists, on_loaded, context};
     struct waiter **list = catalog->busy ? &catalog->later : &catalog->waiting;
     waiter->next = *list;
     *list = waiter;
     if (!catalog->busy)
         begin(catalog);
+}
+
+void catalog_load(struct catalog *catalog, catalog_cb on_loaded, void *context)
+{
+    load(catalog, false, on_loaded, context);
+}
+
+void catalog_reload(struct catalog *catalog, catalog_cb on_loaded, void *context)
+{
+    load(catalog, true, on_loaded, context);
 }
 
 static void on_renewed(void *context, const struct error *error)
@@ -568,6 +610,12 @@ const struct catalog_entry *catalog_find(const struct catalog *catalog, const ch
 const struct definition_set *catalog_set(const struct catalog *catalog)
 {
     return catalog->now.set;
+}
+
+const struct definition_file *catalog_files(const struct catalog *catalog, int *count)
+{
+    *count = catalog->now.file_count;
+    return catalog->now.files;
 }
 
 bool catalog_failure(const struct catalog *catalog, struct definition_problem *problem)

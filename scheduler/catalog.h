@@ -41,6 +41,8 @@ struct catalog_options {
     /* The reading itself shows that the file of that name is being written: to be loaded again when
      * it is complete. */
     void (*await_file)(void *context, const char *name);
+    /* That file counts as complete, although somebody has it open. */
+    void (*settle_file)(void *context, const char *name);
     /* The directory could not be opened, and may be later without anything that is seen: to be
      * reported as changed once it is there. */
     void (*await_directory)(void *context);
@@ -59,6 +61,11 @@ void catalog_set_limits(struct catalog *catalog, const struct definition_limits 
  * share the next one. */
 typedef void (*catalog_cb)(void *context, const struct error *error);
 void catalog_load(struct catalog *catalog, catalog_cb on_loaded, void *context);
+/* The same, and somebody insists: a file that is being written is read, too, if it has been left
+ * alone for DEFINITION_SETTLE_MS. Not all who write close what they wrote, or through the
+ * directory.
+ */
+void catalog_reload(struct catalog *catalog, catalog_cb on_loaded, void *context);
 
 /* The database does not know what is loaded here (it was restored from a backup, or cleared by
  * daemons while this one could not reach it): loads again, unless a load is under way or this was
@@ -70,6 +77,8 @@ const struct catalog_entry *catalog_entries(const struct catalog *catalog, int *
 const struct catalog_entry *catalog_find(const struct catalog *catalog, const char *fullname);
 /* Errors, warnings and files of the last load that went well; NULL before the first. */
 const struct definition_set *catalog_set(const struct catalog *catalog);
+/* As they were read for it. Of an unsettled one, which is being written, the text is the former. */
+const struct definition_file *catalog_files(const struct catalog *catalog, int *count);
 /* Whether the last load changed nothing, and why: a problem of the directory. */
 bool catalog_failure(const struct catalog *catalog, struct definition_problem *problem);
 int64_t catalog_loaded_us(const struct catalog *catalog);

@@ -36,6 +36,8 @@ bool watcher_is_unsettled(const struct watcher *watcher, const char *name, bool 
  * before the directory was watched, or by another name. A change is reported when it is complete.
  */
 void watcher_await(struct watcher *watcher, const char *name);
+/* The file of that name counts as complete, unless it is written to again. */
+void watcher_settle(struct watcher *watcher, const char *name);
 /* The directory could not be read. Once it is there (again) that is reported as a change, also when
  * it is the same as before. */
 void watcher_await_directory(struct watcher *watcher);

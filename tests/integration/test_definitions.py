@@ -186,18 +186,62 @@ def test_every_cut_of_a_file(start):
         assert daemon.reload() == {"errors": [], "loaded": 1}
 
 
+def waiting(daemon):
+    return daemon.get("/api/health").json()["definitions"].get("waiting")
+
+
 def test_file_being_written_is_no_fault(start):
     """Neither is one that needs what is being written; both load when it is complete."""
     daemon = start(GOOD)
-    daemon.define("test.B: {tasks: [M]}", "user.yml")
     with open(daemon.workflows / "library.yml", "w") as file:
         file.write("tasks: {M: {noop: true}}\n")
         file.flush()
-        assert daemon.reload() == {"errors": [], "loaded": 1}
+        daemon.define("test.B: {tasks: [M]}", "user.yml")
+        daemon.define("test.X: {tasks: []}", "other.yml")
+        eventually(lambda: names(daemon) == ["test.A", "test.X"], "the other one is loaded")
         assert daemon.get("/api/health").json()["definitions"]["errors"] == []
+        assert waiting(daemon) == ["workflows.d/library.yml"]
         file.write("test.C: {tasks: [M]}\n")
     assert '" file=workflows.d/library.yml' in daemon.log()
-    eventually(lambda: names(daemon) == ["test.A", "test.B", "test.C"], "all are loaded")
+    eventually(lambda: names(daemon) == ["test.A", "test.B", "test.C", "test.X"], "all are loaded")
+    assert waiting(daemon) is None
+
+
+def test_reload_reads_what_is_not_closed(start):
+    """If it was left alone for a while: not all who write close."""
+    daemon = start(GOOD)
+    with open(daemon.workflows / "b.yml", "w") as file:
+        file.write("test.B: {tasks: []}\n")
+        file.flush()
+        assert daemon.reload() == {"errors": [], "loaded": 2}
+    daemon.define(GOOD + "test.C: {tasks: [N]}\n")
+    assert daemon.reload() == {"errors": [], "loaded": 3}
+    os.truncate(daemon.workflows / "test.yml", len(GOOD))
+    assert daemon.reload() == {"errors": [], "loaded": 2}
+    daemon.define("test.D: {tasks: []}", "d.yml")
+    eventually(lambda: names(daemon) == ["test.A", "test.B", "test.D"], "the next load")
+    assert waiting(daemon) is None
+
+
+def test_reload_names_what_is_being_written(start):
+    daemon = start(GOOD)
+    done = threading.Event()
+
+    def write():
+        with open(daemon.workflows / "b.yml", "w", buffering=1) as file:
+            file.write("test.B: {tasks: []}\n")
+            while not done.wait(0.01):
+                file.write("# more is to come\n")
+            file.write("test.C: {tasks: []}\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        eventually(lambda: daemon.reload().get("waiting") == ["workflows.d/b.yml"], "it is named")
+    finally:
+        done.set()
+        writer.join()
+    eventually(lambda: names(daemon) == ["test.A", "test.B", "test.C"], "complete, it is loaded")
 
 
 def test_file_being_written_at_the_start(start):

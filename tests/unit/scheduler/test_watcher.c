@@ -173,7 +173,10 @@ START_TEST(written_in_place)
     write_text(fd, "half");
     run_for(NEVER_MS); /* it is not closed */
     ck_assert(reads_a_part("a.yml", 4));
+    watcher_settle(watcher, "a.yml");
+    ck_assert(!reads_a_part("a.yml", 4));
     write_text(fd, "the rest");
+    ck_assert(reads_a_part("a.yml", 12));
     close(fd);
     int after_ms = await_change(DEADLINE_MS);
     ck_assert_msg(after_ms >= AT_ONCE_MS, "after %d ms", after_ms);
