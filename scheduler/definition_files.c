@@ -10,6 +10,7 @@
 
 #include "base/buffer.h"
 #include "base/clock.h"
+#include "base/text.h"
 #include "scheduler/definition_load.h"
 
 static bool is_definition_file(const char *name)
@@ -164,6 +165,22 @@ char *definition_file_name(const char *dir, const char *name)
     return full;
 }
 
+/* A name stands in replies and in the database. False if it cannot; then it can afterwards. */
+static bool mend_name(char *name)
+{
+    size_t size = strlen(name), length;
+    bool sound = true;
+    for (size_t at = 0; at < size; at += length) {
+        length = text_utf8_sequence(name + at, size - at);
+        if (length > 0)
+            continue;
+        name[at] = '?';
+        length = 1;
+        sound = false;
+    }
+    return sound;
+}
+
 int definition_files_read(const char *dir, const struct definition_limits *limits,
                           struct definition_file **files, int *count, struct error *error)
 {
@@ -173,8 +190,11 @@ int definition_files_read(const char *dir, const struct definition_limits *limit
     for (int i = 0; i < *count; i++) {
         struct definition_file *file = &(*files)[i];
         char *path = mem_format("%s/%s", dir, file->name);
+        if (mend_name(file->name))
+            read_file(file, path, limits->max_bytes);
+        else
+            error_set(&file->error, -EILSEQ, "its name is not UTF-8");
         char *name = definition_file_name(dir, file->name);
-        read_file(file, path, limits->max_bytes);
         free(file->name);
         free(path);
         file->name = name;

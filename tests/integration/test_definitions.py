@@ -93,6 +93,15 @@ def test_health_is_good_again_after_a_mended_file(start):
     assert daemon.get("/api/health").json()["definitions"] == {"differing_nodes": 0, "errors": [], "loaded": 2}
 
 
+def test_name_that_is_not_utf8(start):
+    daemon = start(GOOD)
+    daemon.expect_errors("definition refused")
+    with open(os.fsencode(daemon.workflows) + b"/\xfcber.yml", "w") as file:
+        file.write("test.B: {tasks: []}")
+    assert daemon.reload() == {"loaded": 1, "errors": [
+        {"column": 0, "error": "its name is not UTF-8", "file": "workflows.d/?ber.yml", "line": 0}]}
+
+
 def test_keys_of_later_versions_are_refused(start):
     daemon = start(GOOD)
     daemon.expect_errors("definition refused")
