@@ -42,3 +42,31 @@ bool body_json(struct http_request *request, struct json_span *body)
     *body = (struct json_span){.text = request->body.data, .size = request->body.size};
     return true;
 }
+
+static bool count_member(void *context, struct json_span key, struct json_span value)
+{
+    (void)key;
+    (void)value;
+    (*(int *)context)++;
+    return true;
+}
+
+bool body_is_object(struct json_span body, int members)
+{
+    int count = 0;
+    if (json_kind(body) != JSON_OBJECT)
+        return false;
+    json_each_member(body, count_member, &count);
+    return count == members;
+}
+
+bool body_says_nothing(struct http_request *request)
+{
+    struct json_span body;
+    if (!body_json(request, &body))
+        return false;
+    if (body.text == NULL || body_is_object(body, 0))
+        return true;
+    reply_error(request, 400, "the body must be empty or {}");
+    return false;
+}

@@ -65,9 +65,8 @@ static void on_drained(void *context, const struct pg_failure *failure)
 void nodes_drain(struct http_request *request)
 {
     const struct api *api = request->context;
-    struct json_span body;
     struct id id;
-    if (!body_json(request, &body))
+    if (!body_says_nothing(request))
         return;
     if (!api_id(request, "Node", &id))
         return;

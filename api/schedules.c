@@ -133,11 +133,13 @@ static bool read_comment(struct http_request *request, const char **comment)
         return false;
     if (body.text == NULL)
         return true;
-    if (json_kind(body) != JSON_OBJECT) {
-        reply_error(request, 400, "the body must be an object: {\"comment\": \"…\"}");
+    struct json_span value = {0};
+    if (json_kind(body) == JSON_OBJECT)
+        value = json_member(body, "comment", strlen("comment"));
+    if (!body_is_object(body, value.text != NULL)) {
+        reply_error(request, 400, "the body must be empty, {} or {\"comment\": \"…\"}");
         return false;
     }
-    struct json_span value = json_member(body, "comment", strlen("comment"));
     if (value.text == NULL || json_kind(value) == JSON_NULL)
         return true;
     char *text = json_kind(value) == JSON_STRING ? json_unescape(value, NULL) : NULL;
@@ -276,9 +278,8 @@ void schedules_trigger(struct http_request *request)
 {
     const struct api *api = request->context;
     struct schedule_choice choice = choice_of(request);
-    struct json_span body;
     int count;
-    if (!api_takes_work(request) || !body_json(request, &body) || !api_ready(request))
+    if (!api_takes_work(request) || !body_says_nothing(request) || !api_ready(request))
         return;
     const struct catalog_entry *entries = catalog_entries(api->catalog, &count);
     for (int i = 0; i < count; i++) {

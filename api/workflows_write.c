@@ -336,6 +336,8 @@ void workflows_cancel(struct http_request *request)
     const struct api *api = request->context;
     struct canceling *canceling = arena_new(&request->arena, 1, sizeof *canceling);
     canceling->request = request;
+    if (!body_says_nothing(request))
+        return;
     if (!api_id(request, "Workflow", &canceling->id))
         return;
     if (!api_ready(request))

@@ -478,6 +478,22 @@ def test_cancel_of_what_has_ended_is_409(daemon):
         assert daemon.get(f"/api/workflows/{workflow}").body == before
 
 
+# --- requests that need no body ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path, status", [
+    (f"/api/workflows/{UNKNOWN}/cancel", 404), (f"/api/workflows/{UNKNOWN}/relaunch", 404),
+    (f"/api/nodes/{UNKNOWN}/drain", 404), ("/api/schedules/test.NOPE/trigger", 404), ("/api/reload", 200),
+])
+def test_body_where_none_is_needed(daemon, path, status):
+    """What it says would be taken for done."""
+    for body in (None, "", "{}", " { } "):
+        assert daemon.post(path, body).status == status, body
+    for body in ('{"payload":{}}', "[]", "null", "{", '{"a":1,"a":1}'):
+        assert daemon.post(path, body).status == 400, body
+    assert daemon.post(path, "{}", **{"Content-Type": "text/plain"}).status == 415
+
+
 # --- definitions and health --------------------------------------------------------------------
 
 

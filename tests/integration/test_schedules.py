@@ -164,9 +164,11 @@ def test_refused_requests(start):
         for unknown in ("test.NOPE", "test.B", "123456", "0"):
             reply = daemon.post(f"/api/schedules/{unknown}/{verb}")
             assert (reply.status, reply.json()) == (404, {"error": f"Schedule {unknown} not found"})
-    for body in ({"comment": 1}, {"comment": "x" * 256}, [], "nonsense"):
+    for body in ({"comment": 1}, {"comment": "x" * 256}, {"because": "x"}, {"comment": "x", "x": 1}, [],
+                 "nonsense"):
         assert daemon.post("/api/schedules/test.A/pause", body).status == 400, body
-    assert the_schedule(daemon)["state"] == "active"
+    assert daemon.post("/api/schedules/test.A/trigger", {"payload": {"x": 1}}).status == 400
+    assert the_schedule(daemon)["state"] == "active" and the_schedule(daemon)["last"] is None
     assert daemon.post("/api/schedules/test.A/pause", {"comment": "ä" * 255}).json()["comment"] == "ä" * 255
     assert daemon.get("/api/schedules/test.A/pause").status == 405
 
