@@ -71,6 +71,7 @@ static void leave(struct reading *reading)
     if (reading->is_counted)
         reading->api->log_followers--;
     reading->is_counted = false;
+    buffer_done(&reading->out);
 }
 
 /* The reply when there is no stream yet. */
@@ -87,7 +88,6 @@ static void finish(struct reading *reading)
     if (reading->timer != NULL)
         uv_close((uv_handle_t *)reading->timer, (uv_close_cb)free);
     leave(reading);
-    buffer_done(&reading->out);
     http_stream_end(reading->request);
 }
 
@@ -108,6 +108,12 @@ static void on_gone(void *context)
         finish(reading);
 }
 
+/* The first page may be larger than what waits later. */
+static size_t held_bytes(const struct reading *reading)
+{
+    return reading->out.size > MAX_WAITING_BYTES ? reading->out.size : MAX_WAITING_BYTES;
+}
+
 static bool begin(struct reading *reading)
 {
     static const struct http_stream_events events = {.on_drained = on_drained, .on_gone = on_gone};
@@ -118,7 +124,7 @@ static bool begin(struct reading *reading)
         reading->timer->data = reading;
         uv_timer_init(reading->api->loop, reading->timer);
     }
-    http_reply_hold(reading->request, MAX_WAITING_BYTES);
+    http_reply_hold(reading->request, held_bytes(reading));
     http_reply_field(reading->request, "X-Content-Type-Options", "nosniff");
     return http_stream_begin(reading->request, 200, "text/plain; charset=utf-8", &events, reading);
 }
@@ -169,6 +175,11 @@ static void on_page(void *context, const struct pg_failure *failure)
     reading->calling = false;
     if (failure != NULL && !reading->streaming) {
         refuse(reading, failure);
+        return;
+    }
+    if (!reading->streaming && !http_reply_fits(reading->request, held_bytes(reading))) {
+        leave(reading);
+        reply_busy(reading->request);
         return;
     }
     if ((!reading->streaming && !begin(reading)) || reading->gone) {

@@ -201,6 +201,25 @@ def test_page_without_room_has_no_next_one(start):
         assert daemon.get("/api/workflows?per_page=1").headers["Link"]
 
 
+def test_logs_are_bounded(start, database):
+    daemon = start("tasks: {TALK: {script: 'yes 0123456789abcde | head -c 20M', log_limit: 32MiB}}\n"
+                   "test.TALK: {tasks: [TALK]}", max_replies="1MiB", query_timeout="60s", lease="120s")
+    workflow = daemon.run("TALK")
+    path = f"/api/workflows/{workflow['id']}/tasks/{workflow['tasks'][0]['id']}/log"
+    eventually(lambda: len(daemon.get(path).body) == 20 * MEGABYTE, "all of it is written")
+    other = database.server.connect(database.name)
+    other.cursor().execute("LOCK TABLE task_logs IN ACCESS EXCLUSIVE MODE")
+    clients = [daemon.socket() for _ in range(3)]
+    for client in clients:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert daemon.get("/api/ping").status == 200
+    other.close()  # all begin to read
+    assert sorted(client.recv(12) for client in clients) == [b"HTTP/1.1 200", b"HTTP/1.1 503", b"HTTP/1.1 503"]
+    for client in clients:
+        client.close()
+    eventually(lambda: daemon.get(path + "?tail=2").text == 2 * "0123456789abcde\n", "room for a reply")
+
+
 def test_slow_search_holds_up_nobody_and_says_so(start, database):
     daemon = start("test.EMPTY: {tasks: []}", query_timeout="3s")
     for _ in range(40):
