@@ -157,8 +157,10 @@ int query_id(const struct query *query, const char *name, struct id *value, stru
     int status = query_text(query, name, &text, error);
     if (status < 0 || text == NULL)
         return status;
-    if (!id_parse(text, strlen(text), value))
+    struct id found;
+    if (!id_parse(text, strlen(text), &found) || id_is_null(&found))
         return error_set(error, -EINVAL, "'%s' must be an id, not '%s'", name, text);
+    *value = found;
     return 0;
 }
 

@@ -363,7 +363,7 @@ def test_list_with_payload(daemon, five, value, shown):
     ("per_page=-1", "per_page"), ("per_page=x", "per_page"), ("per_page=10001", "per_page"),
     ("page=99999999999999999999", "page"), ("per_page=%201", "per_page"), ("page=1&page=2", "page"),
     ("status=done", "status"), ("status=success,", "status"), ("created_after=yesterday", "created_after"),
-    ("before=x", "before"),
+    ("before=x", "before"), ("before=00000000-0000-0000-0000-000000000000", "before"),
 ])
 def test_bad_query_is_400_and_named(daemon, query, named):
     reply = daemon.get(f"/api/workflows?{query}")
