@@ -140,7 +140,7 @@ static void reply_refusal(struct http_request *request, int status,
         reply_error(request, status, "The method is not known");
         break;
     case 503:
-        reply_unavailable(request, 1, "Too many bodies are arriving at a time");
+        reply_crowded(request);
         break;
     case 505:
         reply_error(request, status, "The protocol version is neither HTTP/1.0 nor HTTP/1.1");

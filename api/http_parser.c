@@ -93,7 +93,7 @@ static int on_chunk_header(llhttp_t *llhttp)
 static int on_body(llhttp_t *llhttp, const char *at, size_t n)
 {
     struct http_parser *parser = llhttp->data;
-    if (n > parser->options->max_bodies_bytes - parser->load->bodies_bytes)
+    if (parser->load->bodies_bytes + n > parser->load->max_bodies_bytes)
         return refuse(parser, 503);
     parser->load->bodies_bytes += n;
     buffer_add(&parser->request->body, at, n);

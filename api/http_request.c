@@ -9,9 +9,10 @@
 
 #include "api/http_connection.h"
 
-struct http_load *http_load_new(size_t max_replies_bytes)
+struct http_load *http_load_new(size_t max_bodies_bytes, size_t max_replies_bytes)
 {
     struct http_load *load = mem_new(1, sizeof(*load));
+    load->max_bodies_bytes = max_bodies_bytes;
     load->max_replies_bytes = max_replies_bytes;
     load->holders = 1;
     return load;
@@ -56,6 +57,18 @@ const char *http_request_field(const struct http_request *request, const char *n
             return request->fields[i].value;
     }
     return NULL;
+}
+
+bool http_request_set_body(struct http_request *request, const char *bytes, size_t n)
+{
+    struct http_load *load = request->load;
+    size_t others = load->bodies_bytes - request->body.size;
+    if (others > 0 && others + n > load->max_bodies_bytes)
+        return false;
+    load->bodies_bytes = others + n;
+    buffer_clear(&request->body);
+    buffer_add(&request->body, bytes, n);
+    return true;
 }
 
 bool http_request_gone(const struct http_request *request)

@@ -90,6 +90,9 @@ typedef void (*http_handler)(struct http_request *request);
 
 /* The value of the first field of that name (in any case), or NULL. */
 const char *http_request_field(const struct http_request *request, const char *name);
+/* Takes a copy of `bytes` for the body, which counts as one does. False when there is no room for
+ * it beside the bodies of other requests: nothing has changed then. One always has room. */
+bool http_request_set_body(struct http_request *request, const char *bytes, size_t n);
 /* True when nobody waits for the reply any more. */
 bool http_request_gone(const struct http_request *request);
 
@@ -132,11 +135,13 @@ void http_stream_abort(struct http_request *request);
 struct http_load {
     size_t bodies_bytes;
     size_t replies_bytes; /* of replies that are not sent yet */
+    size_t max_bodies_bytes;
     size_t max_replies_bytes;
     size_t holders;
 };
 
-struct http_load *http_load_new(size_t max_replies_bytes); /* held once */
+/* Held once. */
+struct http_load *http_load_new(size_t max_bodies_bytes, size_t max_replies_bytes);
 void http_load_release(struct http_load *load);
 
 struct http_request *http_request_new(struct http_load *load);

@@ -208,7 +208,7 @@ int http_server_open(struct http_server **server, uv_loop_t *loop,
     pool->options.max_connections = cap_connections(options->max_connections);
     pool->handler = handler;
     pool->context = context;
-    pool->load = http_load_new(options->max_replies_bytes);
+    pool->load = http_load_new(options->max_bodies_bytes, options->max_replies_bytes);
     pool->on_room = on_room;
     pool->on_empty = on_empty;
     uv_timer_init(loop, &opened->sweep);

@@ -76,6 +76,11 @@ void reply_unavailable(struct http_request *request, int retry_after_s, const ch
     va_end(args);
 }
 
+void reply_crowded(struct http_request *request)
+{
+    reply_unavailable(request, 1, "Too many bodies are held at a time");
+}
+
 void reply_busy(struct http_request *request)
 {
     buffer_clear(&request->extra_fields); /* they were for another reply */

@@ -22,5 +22,7 @@ void reply_errors(struct http_request *request, int status, const char *text,
 /* 503 with `Retry-After`. */
 void reply_unavailable(struct http_request *request, int retry_after_s, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* 503: no room for another body, see http_request_set_body. */
+void reply_crowded(struct http_request *request);
 /* 503: no room for a reply. */
 void reply_busy(struct http_request *request);

@@ -134,12 +134,15 @@ static void on_original(void *context, const struct workflow_row *row,
         reply_error(request, 404, "Workflow %s not found", request->params[0]);
         return;
     }
+    if (!http_request_set_body(request, row->payload.text, row->payload.size)) {
+        reply_crowded(request);
+        return;
+    }
     struct arena *arena = &request->arena;
     launching->project = arena_text(arena, row->project);
     launching->name = arena_text(arena, row->name);
     launching->launch.comment = row->comment == NULL ? NULL : arena_text(arena, row->comment);
-    launching->launch.payload = (struct json_span){
-        arena_text_n(arena, row->payload.text, row->payload.size), row->payload.size};
+    launching->launch.payload = (struct json_span){request->body.data, request->body.size};
     launching->launch.relaunched_from = row->id;
     launch(request, launching);
 }

@@ -220,6 +220,25 @@ def test_logs_are_bounded(start, database):
     eventually(lambda: daemon.get(path + "?tail=2").text == 2 * "0123456789abcde\n", "room for a reply")
 
 
+def test_payloads_of_relaunches_are_bounded(start, database):
+    """They wait for their commit as bodies do, although they were not sent."""
+    daemon = start("test.EMPTY: {tasks: []}", max_bodies="1MiB", query_timeout="60s", lease="120s")
+    workflow = daemon.run("EMPTY", {"text": "x" * (MEGABYTE // 4 * 3)})["id"]
+    other = database.server.connect(database.name)
+    other.cursor().execute("LOCK TABLE workflows IN SHARE MODE")
+    clients = [daemon.socket() for _ in range(3)]
+    for client in clients:
+        client.sendall(f"POST /api/workflows/{workflow}/relaunch HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+
+    def answered():
+        return select.select(clients, [], [], 0)[0]
+
+    eventually(lambda: len(answered()) == 2, "two find no room")
+    assert {client.recv(12) for client in answered()} == {b"HTTP/1.1 503"}
+    other.close()
+    eventually(lambda: len(daemon.get("/api/workflows?with_payload=0&status=success").json()) == 2, "one is done")
+
+
 def test_slow_search_holds_up_nobody_and_says_so(start, database):
     daemon = start("test.EMPTY: {tasks: []}", query_timeout="3s")
     for _ in range(40):

@@ -35,7 +35,8 @@ static inline void fixture_init(struct fixture *fixture, http_handler handler, v
     fixture->pool.options = HTTP_OPTIONS_DEFAULT;
     fixture->pool.handler = handler;
     fixture->pool.context = context;
-    fixture->pool.load = http_load_new(fixture->pool.options.max_replies_bytes);
+    fixture->pool.load = http_load_new(fixture->pool.options.max_bodies_bytes,
+                                       fixture->pool.options.max_replies_bytes);
     fixture->pool.on_room = fixture_ignore;
     fixture->pool.on_empty = fixture_ignore;
 }

@@ -35,7 +35,7 @@ static inline void transcript_fields(struct buffer *out, const struct http_reque
 static inline void transcript(const struct http_options *options, const char *bytes, size_t size,
                               transcript_cut cut, void *context, bool fields, struct buffer *out)
 {
-    struct http_load *load = http_load_new(SIZE_MAX);
+    struct http_load *load = http_load_new(options->max_bodies_bytes, SIZE_MAX);
     struct http_parser *parser = http_parser_new(options, load);
     struct http_request *request = NULL;
     enum http_event event = HTTP_EVENT_NONE;

@@ -320,12 +320,11 @@ END_TEST
 START_TEST(test_bodies_of_all)
 {
     struct http_options options = small;
-    struct http_load *load = http_load_new(SIZE_MAX);
+    struct http_load *load = http_load_new(11, SIZE_MAX);
     struct http_parser *parser = http_parser_new(&options, load);
     struct http_request *first = NULL, *second = NULL;
     static const char bytes[] = POST "Content-Length: 6\r\n\r\nabcdef";
     const char *at = bytes, *end = bytes + sizeof(bytes) - 1;
-    options.max_bodies_bytes = 11;
     ck_assert_int_eq(http_parser_feed(parser, &at, end, &first), HTTP_EVENT_HEAD);
     ck_assert_int_eq(http_parser_feed(parser, &at, end, &first), HTTP_EVENT_DONE);
     ck_assert_uint_eq(load->bodies_bytes, 6);
@@ -333,7 +332,12 @@ START_TEST(test_bodies_of_all)
     ck_assert_int_eq(http_parser_feed(parser, &at, end, &second), HTTP_EVENT_HEAD);
     ck_assert_int_eq(http_parser_feed(parser, &at, end, &second), HTTP_EVENT_REFUSE);
     ck_assert_int_eq(http_parser_status(parser), 503);
+    ck_assert(!http_request_set_body(second, "abcdef", 6));
+    ck_assert(http_request_set_body(second, "abcde", 5));
+    ck_assert(http_request_set_body(second, "edcba", 5)); /* instead of the other */
+    ck_assert_uint_eq(load->bodies_bytes, 11);
     http_request_free(first);
+    ck_assert(http_request_set_body(second, "more than eleven", 16)); /* one always has room */
     http_request_free(second);
     ck_assert_uint_eq(load->bodies_bytes, 0);
     http_parser_free(parser);
