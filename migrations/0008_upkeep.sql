@@ -266,10 +266,13 @@ BEGIN
     SELECT array_agg(f.id) INTO v_ids
       FROM (SELECT t.workflow_id AS id FROM tasks t WHERE t.due > v_now AND t.updated > v_now
             UNION
-            SELECT w.id FROM workflows w WHERE w.deadline > v_now
+            SELECT w.id FROM workflows w
+             CROSS JOIN LATERAL (SELECT d.timeout FROM definitions d WHERE d.id = w.definition_id LIMIT 1) d
+             WHERE w.deadline > v_now + make_interval(secs => d.timeout)
             UNION
             SELECT h.workflow_id FROM held_tasks h WHERE h.started > v_now) f;
     PERFORM lock_workflows(v_ids);
+    v_now := clock_timestamp();
     UPDATE tasks t SET due = v_now + (t.due - t.updated), updated = v_now
      WHERE t.workflow_id = ANY (v_ids) AND t.due > v_now AND t.updated > v_now;
     UPDATE tasks t SET started = v_now

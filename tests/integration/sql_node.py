@@ -17,14 +17,16 @@ def new_batch():
 
 
 class Node:
-    def __init__(self, database, slots=9, max_input=1000000):
+    def __init__(self, database, slots=9, max_input=1000000, directory=None, boot="boot"):
+        """`directory` is the id of the node whose state directory it has; none: one of its own."""
         self.database = database
         self.slots = slots
         self.id = str(uuid.uuid4())
         database.sql("SET lock_timeout = '20 s'")  # what waits for the test's own transaction would wait for ever
         self.last_ms = int(time.time() * 1000) - 10000
-        database.sql("SELECT register_node(%s, 'host', 'boot', %s, 'version', '{*}', %s, %s, %s)", self.id, self.id, slots,
-                     max_input, self.id)
+        directory = directory or self.id
+        database.sql("SELECT register_node(%s, 'host', %s, %s, 'version', '{*}', %s, %s, %s, '1 min')", self.id, boot,
+                     directory, slots, max_input, directory)
 
     def call(self, function, *values):
         with self.database.cursor() as cursor:

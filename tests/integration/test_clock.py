@@ -154,3 +154,20 @@ def test_clock_is_compared_at_once(clock, make, database):
     clock.set(hours=-1)
     daemon.await_log("the clock was set")
     await_runs(database)
+
+
+def test_clock_set_back_while_no_daemon_runs(clock, wrong_database, make):
+    """What was left ready by the clock of a month to come runs now."""
+    clock.set(days=30)
+    daemon = make(DEFINITIONS, database=wrong_database, queues="elsewhere")
+    daemon.variables.update(clock.environment)
+    daemon.start()
+    workflow = daemon.launch("DAILY")
+    daemon.stop()
+    clock.set(days=0)
+    daemon = make(DEFINITIONS, database=wrong_database)
+    daemon.variables.update(clock.environment)
+    daemon.start()
+    daemon.wait(workflow)
+    for table in ("workflows", "tasks"):  # a month before it was made
+        wrong_database.sql(f"UPDATE {table} SET updated = created")

@@ -417,6 +417,29 @@ def test_clock_that_was_set_back(node, database):
     assert database.value("SELECT bool_and(heartbeat <= now()) FROM nodes")
 
 
+def test_clock_that_was_set_back_while_the_machine_was_down(node, database):
+    """The heartbeat of an hour to come is none of a machine that was cloned from this one."""
+    node.launch("ONE")
+    node.launch("CHAIN", slots=0)
+    database.sql("UPDATE nodes SET heartbeat = heartbeat + interval '1 h'")
+    database.sql("UPDATE tasks SET due = due + interval '1 h', updated = updated + interval '1 h',"
+                 " started = started + interval '1 h'")
+    next_life = Node(database, directory=node.id, boot="next boot")
+    assert database.value("SELECT state FROM nodes WHERE id = %s", node.id) == "dead"
+    assert kinds(next_life.reap()) == ["ended"]
+    assert next_life.claim() == [(0, 1)]
+    assert database.value("SELECT bool_and(heartbeat <= now()) FROM nodes")
+
+
+def test_clock_that_was_not_set_back_changes_nothing(postgres, node, database):
+    """A daemon that starts waits for no run that somebody is busy with."""
+    workflow, _ = node.launch("TIMED")
+    other = postgres.connect(database.name)
+    other.cursor().execute("SELECT 1 FROM workflows WHERE id = %s FOR UPDATE", [workflow])
+    Node(database)
+    other.rollback()
+
+
 # --- what nobody will move --------------------------------------------------------------------
 
 
