@@ -87,11 +87,13 @@ END $$;
 
 -- Declares the other nodes dead whose heartbeat is older than the lease, and ends what dead and stopped nodes still hold
 -- as failed attempts (`node_lost`), tried again if attempts remain: about a thousand in a call; the answer `more` says that
--- there are others.
+-- there are others. The lease has run out by our clock and by what the sender takes for it (`p_at`): a clock that was set
+-- forward makes nobody's heartbeat old.
 -- Locks: the workflows of those attempts, by id, then their claims by batch, then the nodes.
-CREATE FUNCTION reap(p_node uuid, p_lease interval) RETURNS SETOF answer
+CREATE FUNCTION reap(p_node uuid, p_lease interval, p_at timestamptz) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
+    v_overdue timestamptz := least(clock_timestamp(), p_at) - p_lease;
     v_nodes uuid[];
     v_claims uuid[];
     v_more boolean;
@@ -104,7 +106,7 @@ DECLARE
 BEGIN
     SELECT array_agg(n.id) INTO v_nodes FROM nodes n
      WHERE n.id <> p_node
-       AND (n.state IN ('active', 'draining') AND n.heartbeat < clock_timestamp() - p_lease
+       AND (n.state IN ('active', 'draining') AND n.heartbeat < v_overdue
             OR n.state IN ('stopped', 'dead') AND n.id IN (SELECT c.node_id FROM claims c));
     IF v_nodes IS NULL THEN
         RETURN;
@@ -119,7 +121,7 @@ BEGIN
     RETURN QUERY
     WITH dead AS (
         UPDATE nodes n SET state = 'dead'
-         WHERE n.id = ANY (v_nodes) AND n.state IN ('active', 'draining') AND n.heartbeat < clock_timestamp() - p_lease
+         WHERE n.id = ANY (v_nodes) AND n.state IN ('active', 'draining') AND n.heartbeat < v_overdue
         RETURNING n.id
     )
     SELECT a.* FROM dead CROSS JOIN LATERAL say('dead', node_id => dead.id) AS a;

@@ -149,11 +149,11 @@ static void watch_clock(struct engine *engine)
     engine->clock_warned = apart;
 }
 
-/* A daemon whose own connection was broken may have missed the others' heartbeats, so it waits a
- * whole lease. */
+/* A daemon whose own connection was broken may have missed the others' heartbeats, and heartbeats
+ * by a clock that was then set forward look old: so it waits a whole lease. */
 static bool may_reap(const struct engine *engine)
 {
-    int64_t since_us = store_up_since_us(engine->options.store);
+    int64_t since_us = store_steady_since_us(engine->options.store);
     return since_us != 0 && clock_boot_us() - since_us > engine->options.lease_ms * 1000;
 }
 

@@ -100,8 +100,8 @@ const struct pg_statement statements[STATEMENT_COUNT] = {
     [STATEMENT_REAP] =
         {
             .name = "reap",
-            .sql = "SELECT * FROM reap($1, make_interval(secs => $2::double precision / 1000))",
-            .types = {PG_ID, PG_INT8},
+            .sql = "SELECT * FROM reap($1, make_interval(secs => $2::double precision / 1000), $3)",
+            .types = {PG_ID, PG_INT8, PG_TIME},
         },
     [STATEMENT_SET_CLOCK_BACK] =
         {

@@ -173,10 +173,12 @@ void store_await_up(struct store *store, void (*on_up)(void *context), void *con
     store->up_context = context;
 }
 
-int64_t store_up_since_us(const struct store *store)
+int64_t store_steady_since_us(const struct store *store)
 {
     const struct pg_link_stats *stats = pg_link_stats(store->engine);
-    return stats->up ? stats->up_since_us : 0;
+    if (!stats->up)
+        return 0;
+    return stats->up_since_us > store->forward_us ? stats->up_since_us : store->forward_us;
 }
 
 const char *store_last_error(const struct store *store)
@@ -215,6 +217,8 @@ static void set_epoch(struct store *store, int64_t epoch_us)
 {
     int64_t back_us = store->epoch_us - epoch_us;
     store->epoch_us = epoch_us;
+    if (back_us < -CLOCK_SET_BACK_US)
+        store->forward_us = clock_boot_us();
     if (back_us < CLOCK_SET_BACK_US)
         return;
     log_warning("the database's clock was set back; what was due by the old one is due by the new",
@@ -514,6 +518,7 @@ void store_reap(struct store *store, int64_t lease_ms, store_done_cb on_done, vo
     struct pg_params params = {0};
     pg_params_id(&params, &store->node);
     pg_params_int8(&params, lease_ms);
+    pg_params_time(&params, store_now_us(store));
     send_answers(store, store->engine, STATEMENT_REAP, &params,
                  &(struct done_call){.on_done = on_done, .context = context});
 }

@@ -60,12 +60,12 @@ void store_set_events(struct store *store, const struct store_events *events);
 /* Fails what is under way; frees the store right after `on_closed`. */
 void store_close(struct store *store, void (*on_closed)(void *context), void *context);
 
-/* Are reads and launches possible now? And since when has the engine's connection worked
- * (monotonic, boot time; 0 when it does not)? */
+/* Are reads and launches possible now? And since when has the engine's connection worked and the
+ * database's clock not been set forward (monotonic, boot time; 0 when it does not work)? */
 bool store_is_up(const struct store *store);
 /* Calls back when store_is_up has become true; one caller, of a store that is not up yet. */
 void store_await_up(struct store *store, void (*on_up)(void *context), void *context);
-int64_t store_up_since_us(const struct store *store);
+int64_t store_steady_since_us(const struct store *store);
 const char *store_last_error(const struct store *store);
 /* The database's wall clock, by the last measurement; a change of our own does not move it. */
 int64_t store_now_us(const struct store *store);

@@ -28,6 +28,7 @@ struct store {
     struct id claiming; /* the batch of the claim under way, or null */
     int64_t epoch_us; /* database time at which clock_boot_us() was 0: our wall clock may be set */
     bool is_set_back; /* the database's clock, and the rows are to be told */
+    int64_t forward_us; /* boot-time clock: when the database's clock was last set forward */
     struct id_maker id_maker;
     int reserved_launches; /* slots reserved by the batch under way */
     int reserved_finishes;

@@ -171,3 +171,14 @@ def test_clock_set_back_while_no_daemon_runs(clock, wrong_database, make):
     daemon.wait(workflow)
     for table in ("workflows", "tasks"):  # a month before it was made
         wrong_database.sql(f"UPDATE {table} SET updated = created")
+
+
+def test_clock_set_forward_kills_no_node(clock, wrong_database, make):
+    """By more than a lease: who beats first does not take the others for dead."""
+    daemons = [make(DEFINITIONS, database=wrong_database, heartbeat="1s", lease="8s", query_timeout="4s") for _ in range(2)]
+    for daemon in daemons:
+        daemon.variables.update(clock.environment)
+        daemon.start()
+    time.sleep(9)  # now they may declare others dead
+    clock.set(minutes=2)
+    harness.never(lambda: wrong_database.sql("SELECT 1 FROM nodes WHERE state = 'dead'"), "a node that lives", 4)
