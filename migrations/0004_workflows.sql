@@ -168,12 +168,30 @@ BEGIN
     RETURN QUERY SELECT * FROM cancel_locked(p_ids, p_reason);
 END $$;
 
--- Lets queued instances of the definitions begin while their `concurrency` has room, the oldest first. The limit is that
--- of a definition's newest version. The caller holds the admissions.
+-- Says `room` of those of the definitions whose `concurrency` has room for an instance that waits.
+CREATE FUNCTION find_room(p_names text[]) RETURNS SETOF answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_names text[];
+BEGIN
+    SELECT array_agg(n.fullname) INTO v_names FROM unnest(p_names) AS n (fullname)
+     WHERE EXISTS (SELECT 1 FROM workflows w WHERE w.limited = n.fullname AND w.queued);
+    RETURN QUERY
+    SELECT a.* FROM unnest(v_names, occupied(v_names)) AS n (fullname, occupied)
+     CROSS JOIN LATERAL (SELECT * FROM definitions d WHERE d.fullname = n.fullname
+                          ORDER BY d.used DESC, d.id DESC LIMIT 1) d
+     CROSS JOIN LATERAL say('room', project => d.project, name => d.name) AS a
+     WHERE n.occupied < coalesce(d.concurrency, 2147483647);
+END $$;
+
+-- Lets queued instances of the definitions begin while their `concurrency` has room, the oldest first: a thousand in a call,
+-- which says `room` when there are others. The limit is that of a definition's newest version. The caller holds the
+-- admissions.
 -- Locks: the workflows, by id.
 CREATE FUNCTION admit_queued(p_names text[]) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
+    c_most CONSTANT integer := 1000;
     v_now timestamptz;
     v_occupied bigint[] := occupied(p_names);
     v_ids uuid[];
@@ -181,14 +199,16 @@ DECLARE
 BEGIN
     -- Of the instances a name is asked for as a range: for an equal one the planner could take the order from the primary
     -- key, and walk along all of it. The version that counts is the one that was loaded last.
-    SELECT array_agg(q.id) INTO v_ids
-      FROM unnest(p_names) WITH ORDINALITY AS n (fullname, place)
-     CROSS JOIN LATERAL (SELECT coalesce(d.concurrency, 2147483647) AS concurrency FROM definitions d
-                          WHERE d.fullname = n.fullname ORDER BY d.used DESC, d.id DESC LIMIT 1) d
-     CROSS JOIN LATERAL (SELECT w.id FROM workflows w
-                          WHERE w.limited BETWEEN n.fullname AND n.fullname AND w.queued
-                          ORDER BY w.limited, w.id LIMIT greatest(d.concurrency - v_occupied[n.place], 0)) q;
-    IF v_ids IS NULL THEN
+    v_ids := ARRAY (
+        SELECT q.id
+          FROM unnest(p_names) WITH ORDINALITY AS n (fullname, place)
+         CROSS JOIN LATERAL (SELECT coalesce(d.concurrency, 2147483647) AS concurrency FROM definitions d
+                              WHERE d.fullname = n.fullname ORDER BY d.used DESC, d.id DESC LIMIT 1) d
+         CROSS JOIN LATERAL (SELECT w.id FROM workflows w
+                              WHERE w.limited BETWEEN n.fullname AND n.fullname AND w.queued
+                              ORDER BY w.limited, w.id LIMIT greatest(d.concurrency - v_occupied[n.place], 0)) q
+         LIMIT c_most);
+    IF v_ids = '{}' THEN
         RETURN;
     END IF;
     PERFORM lock_workflows(v_ids);
@@ -213,6 +233,9 @@ BEGIN
     SELECT count(*) INTO v_left FROM ready;
     IF v_left > 0 THEN
         RETURN NEXT say('left', count => v_left);
+    END IF;
+    IF cardinality(v_ids) = c_most THEN
+        RETURN QUERY SELECT * FROM find_room(p_names);
     END IF;
 END $$;
 

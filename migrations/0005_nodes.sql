@@ -86,11 +86,11 @@ BEGIN
 END $$;
 
 -- Declares the other nodes dead whose heartbeat is older than the lease, and ends what dead and stopped nodes still hold
--- as failed attempts (`node_lost`), tried again if attempts remain: about a thousand in a call; the answer `more` says that
+-- as failed attempts (`node_lost`), tried again if attempts remain: up to `p_limit` in a call; the answer `more` says that
 -- there are others. The lease has run out by our clock and by what the sender takes for it (`p_at`): a clock that was set
 -- forward makes nobody's heartbeat old.
 -- Locks: the workflows of those attempts, by id, then their claims by batch, then the nodes.
-CREATE FUNCTION reap(p_node uuid, p_lease interval, p_at timestamptz) RETURNS SETOF answer
+CREATE FUNCTION reap(p_node uuid, p_lease interval, p_at timestamptz, p_limit integer) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
     v_overdue timestamptz := least(clock_timestamp(), p_at) - p_lease;
@@ -111,10 +111,12 @@ BEGIN
     IF v_nodes IS NULL THEN
         RETURN;
     END IF;
-    SELECT array_agg(c.batch) FILTER (WHERE c.before < 1000), bool_or(c.before >= 1000) INTO v_claims, v_more
-      FROM (SELECT c.batch, sum(c.held) OVER (ORDER BY c.batch) - c.held AS before
+    SELECT array_agg(c.batch) FILTER (WHERE c.before < p_limit), sum(c.held) > p_limit INTO v_claims, v_more
+      FROM (SELECT c.batch, c.held, sum(c.held) OVER (ORDER BY c.batch) - c.held AS before
               FROM claims c WHERE c.node_id = ANY (v_nodes)) c;
-    PERFORM lock_workflows(array_agg(h.workflow_id)) FROM held_tasks h WHERE h.batch = ANY (v_claims);
+    PERFORM lock_workflows(array_agg(h.workflow_id))
+       FROM (SELECT h.workflow_id FROM held_tasks h WHERE h.batch = ANY (v_claims)
+              ORDER BY h.workflow_id, h.position LIMIT p_limit) h;
     PERFORM 1 FROM claims c WHERE c.batch = ANY (v_claims) ORDER BY c.batch FOR UPDATE;
     -- A node that renewed its row while this waited lives on.
     PERFORM 1 FROM nodes n WHERE n.id = ANY (v_nodes) ORDER BY n.id FOR UPDATE;
@@ -129,9 +131,10 @@ BEGIN
     -- A batch that was sent again meanwhile may hold more: those are locked below.
     SELECT array_agg(h.workflow_id), array_agg(h.position), array_agg(h.attempt), array_agg(h.node_id)
       INTO v_workflows, v_positions, v_attempts, v_owners
-      FROM held_tasks h
-      JOIN nodes n ON n.id = h.node_id AND n.state IN ('stopped', 'dead')
-     WHERE h.batch = ANY (v_claims);
+      FROM (SELECT h.* FROM held_tasks h
+              JOIN nodes n ON n.id = h.node_id AND n.state IN ('stopped', 'dead')
+             WHERE h.batch = ANY (v_claims)
+             ORDER BY h.workflow_id, h.position LIMIT p_limit) h;
     IF v_more THEN
         RETURN NEXT say('more');
     END IF;

@@ -1,10 +1,10 @@
 -- What daemons do beside running tasks: time limits of whole runs, relaunching from a failure, and clearing away.
 
--- Ends runs whose deadline has passed: what runs is to be stopped, what has not begun is canceled, and the workflow is
--- `error`, reason `timed_out`. The failure hook runs. Says `room`, too, of every definition whose `concurrency` has room
--- for an instance that waits: whoever made it may have died before it let the instance in.
+-- Ends up to `p_limit` runs whose deadline has passed: what runs is to be stopped, what has not begun is canceled, and the
+-- workflow is `error`, reason `timed_out`. The failure hook runs. Says `room`, too, of every definition whose `concurrency`
+-- has room for an instance that waits: whoever made it may have died before it let the instance in.
 -- Locks: those workflows; ones that another transaction holds are left to the next call.
-CREATE FUNCTION expire() RETURNS SETOF answer
+CREATE FUNCTION expire(p_limit integer) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
     v_names text[];
@@ -17,18 +17,12 @@ BEGIN
         SELECT (SELECT w.limited FROM workflows w WHERE w.limited > l.fullname ORDER BY w.limited LIMIT 1)
           FROM limited l WHERE l.fullname IS NOT NULL
     )
-    SELECT array_agg(l.fullname) INTO v_names FROM limited l
-     WHERE EXISTS (SELECT 1 FROM workflows w WHERE w.limited = l.fullname AND w.queued);
-    RETURN QUERY
-    SELECT a.* FROM unnest(v_names, occupied(v_names)) AS n (fullname, occupied)
-     CROSS JOIN LATERAL (SELECT * FROM definitions d WHERE d.fullname = n.fullname
-                          ORDER BY d.used DESC, d.id DESC LIMIT 1) d
-     CROSS JOIN LATERAL say('room', project => d.project, name => d.name) AS a
-     WHERE n.occupied < coalesce(d.concurrency, 2147483647);
+    SELECT array_agg(l.fullname) INTO v_names FROM limited l WHERE l.fullname IS NOT NULL;
+    RETURN QUERY SELECT * FROM find_room(v_names);
 
     SELECT array_agg(l.id) INTO v_ids
       FROM (SELECT w.id FROM workflows w WHERE w.deadline <= clock_timestamp()
-             ORDER BY w.deadline LIMIT 1000) o
+             ORDER BY w.deadline LIMIT p_limit) o
      CROSS JOIN LATERAL (SELECT w.id FROM workflows w WHERE w.id = o.id FOR UPDATE SKIP LOCKED) l;
     IF v_ids IS NULL THEN
         RETURN;

@@ -10,8 +10,9 @@
  * this: a claim for two tasks costs the database half as much as one for twenty. */
 #define GATHER_SLOTS 8
 #define GATHER_MS 2
-/* The most tasks that one call claims: with more it would come near to DIRECTOR_QUERY_TIMEOUT where
- * the database is slow, and its answer carries the input of them all. */
+/* The most tasks that one call claims, or ends of nodes that died: with more it would come near to
+ * DIRECTOR_QUERY_TIMEOUT where the database is slow, and its answer carries the input of them all.
+ */
 #define CALL_TASKS 1000
 /* After a claim that skipped workflows which another transaction held. */
 #define AGAIN_MS 10
@@ -338,6 +339,7 @@ struct engine *engine_new(const struct engine_options *options)
     engine->options = *options;
     engine->home = run_home_directory();
     pace_init(&engine->claim_pace, CALL_TASKS);
+    pace_init(&engine->reap_pace, CALL_TASKS);
     uv_timer_t *const timers[] = {&engine->poll,  &engine->again,   &engine->settled,
                                   &engine->later, &engine->hint,    &engine->heartbeat,
                                   &engine->beat,  &engine->deadline};

@@ -41,6 +41,9 @@ struct engine {
     int taken;    /* tasks claimed by the call that is answered just now */
     bool claiming;
     struct pace claim_pace; /* tasks that one claim asks for */
+    bool reaping;           /* a call is under way, … */
+    bool reap_again;        /* … and there is more to be done */
+    struct pace reap_pace;  /* attempts that one call ends */
     bool backlog;           /* the last claim came back full */
     bool skipped;           /* a claim left out workflows that were locked */
     bool ready;             /* something was left unclaimed by another call */
@@ -107,7 +110,7 @@ void node_is_dead(struct engine *engine);
 void node_beat(struct engine *engine);
 /* The same for a hint: a tenth of a second after the one before, however many hints there are. */
 void node_beat_soon(struct engine *engine);
-/* Ends what dead nodes hold. */
+/* Ends what dead nodes hold; while a call for that is under way, right after it. */
 void node_reap(struct engine *engine);
 /* The lease has not run out, by a clock that counts suspend. */
 bool node_lease_holds(const struct engine *engine);

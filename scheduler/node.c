@@ -59,7 +59,7 @@ static void on_registered(void *context, const struct pg_failure *failure)
     CRASH_POINT("registered");
     engine->started = true;
     log_info("node registered", log_id("node", &engine->options.node.id));
-    store_reap(engine->options.store, NOBODY_MS, on_past_reaped, engine);
+    store_reap(engine->options.store, NOBODY_MS, engine->reap_pace.now, on_past_reaped, engine);
     CRASH_POINT("reap-sent");
 }
 
@@ -157,10 +157,26 @@ static bool may_reap(const struct engine *engine)
     return since_us != 0 && clock_boot_us() - since_us > engine->options.lease_ms * 1000;
 }
 
+static void on_reaped(void *context, const struct pg_failure *failure)
+{
+    struct engine *engine = context;
+    engine->reaping = false;
+    if (failure == NULL)
+        pace_faster(&engine->reap_pace);
+    else if (failure->class == PG_SLOW)
+        pace_slower(&engine->reap_pace, engine->reap_pace.now);
+    if (failure == NULL && engine->reap_again)
+        node_reap(engine);
+}
+
 void node_reap(struct engine *engine)
 {
-    int64_t lease_ms = may_reap(engine) ? engine->options.lease_ms : NOBODY_MS;
-    store_reap(engine->options.store, lease_ms, NULL, NULL);
+    engine->reap_again = engine->reaping;
+    if (engine->reaping)
+        return;
+    engine->reaping = true;
+    store_reap(engine->options.store, may_reap(engine) ? engine->options.lease_ms : NOBODY_MS,
+               engine->reap_pace.now, on_reaped, engine);
 }
 
 static bool is_alive(const struct engine *engine)
@@ -176,8 +192,7 @@ static void look_around(struct engine *engine)
     watch_lease(engine);
     store_measure_clock(engine->options.store);
     watch_clock(engine);
-    if (may_reap(engine))
-        node_reap(engine);
+    node_reap(engine);
 }
 
 void node_beat(struct engine *engine)

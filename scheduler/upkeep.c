@@ -9,6 +9,8 @@
 
 /* Time limits of runs are kept to within this. */
 #define EXPIRE_MS 1000
+/* Runs that one call ends. */
+#define EXPIRE_MOST 1000
 /* Between looks for something to clear; and between batches while there is something, so that
  * others have their turn. */
 #define CLEAR_MS 30000
@@ -22,6 +24,7 @@ struct upkeep {
     uv_timer_t expire;
     uv_timer_t clear;
     bool expiring;
+    struct pace expire_pace;
     int clearing;     /* calls under way */
     int limit;        /* rows of the batch under way … */
     struct pace pace; /* … and of the next one */
@@ -34,10 +37,13 @@ struct upkeep {
 
 static void on_expired(void *context, const struct pg_failure *failure)
 {
-    struct upkeep *upkeep = context;
-    (void)failure; /* tried again in a second */
+    struct upkeep *upkeep = context; /* what failed is tried again in a second */
     CRASH_POINT("expired");
     upkeep->expiring = false;
+    if (failure == NULL)
+        pace_faster(&upkeep->expire_pace);
+    else if (failure->class == PG_SLOW)
+        pace_slower(&upkeep->expire_pace, upkeep->expire_pace.now);
 }
 
 static void on_expire(uv_timer_t *timer)
@@ -46,7 +52,7 @@ static void on_expire(uv_timer_t *timer)
     if (upkeep->expiring || !store_is_up(upkeep->options.store))
         return;
     upkeep->expiring = true;
-    store_expire(upkeep->options.store, on_expired, upkeep);
+    store_expire(upkeep->options.store, upkeep->expire_pace.now, on_expired, upkeep);
     CRASH_POINT("expire-sent");
 }
 
@@ -92,6 +98,7 @@ struct upkeep *upkeep_new(const struct upkeep_options *options)
     struct upkeep *upkeep = mem_new(1, sizeof *upkeep);
     upkeep->options = *options;
     pace_init(&upkeep->pace, CLEAR_MOST);
+    pace_init(&upkeep->expire_pace, EXPIRE_MOST);
     uv_timer_init(options->loop, &upkeep->expire);
     uv_timer_init(options->loop, &upkeep->clear);
     upkeep->expire.data = upkeep->clear.data = upkeep;

@@ -100,8 +100,9 @@ const struct pg_statement statements[STATEMENT_COUNT] = {
     [STATEMENT_REAP] =
         {
             .name = "reap",
-            .sql = "SELECT * FROM reap($1, make_interval(secs => $2::double precision / 1000), $3)",
-            .types = {PG_ID, PG_INT8, PG_TIME},
+            .sql = "SELECT * FROM reap($1, make_interval(secs => $2::double precision / 1000), $3, "
+                   "$4)",
+            .types = {PG_ID, PG_INT8, PG_TIME, PG_INT4},
         },
     [STATEMENT_SET_CLOCK_BACK] =
         {
@@ -225,7 +226,8 @@ const struct pg_statement statements[STATEMENT_COUNT] = {
     [STATEMENT_EXPIRE] =
         {
             .name = "expire",
-            .sql = "SELECT * FROM expire()",
+            .sql = "SELECT * FROM expire($1)",
+            .types = {PG_INT4},
         },
     [STATEMENT_RELAUNCH_FAILED] =
         {

@@ -416,9 +416,11 @@ void store_admit(struct store *store, const char *project, const char *name, sto
                  &(struct done_call){.on_done = on_done, .context = context});
 }
 
-void store_expire(struct store *store, store_done_cb on_done, void *context)
+void store_expire(struct store *store, int limit, store_done_cb on_done, void *context)
 {
-    send_answers(store, store->engine, STATEMENT_EXPIRE, NULL,
+    struct pg_params params = {0};
+    pg_params_int4(&params, limit);
+    send_answers(store, store->engine, STATEMENT_EXPIRE, &params,
                  &(struct done_call){.on_done = on_done, .context = context});
 }
 
@@ -513,12 +515,14 @@ void store_heartbeat(struct store *store, const char *state, const char *digest,
               &(struct done_call){.on_done = on_done, .context = context, .answers = true});
 }
 
-void store_reap(struct store *store, int64_t lease_ms, store_done_cb on_done, void *context)
+void store_reap(struct store *store, int64_t lease_ms, int limit, store_done_cb on_done,
+                void *context)
 {
     struct pg_params params = {0};
     pg_params_id(&params, &store->node);
     pg_params_int8(&params, lease_ms);
     pg_params_time(&params, store_now_us(store));
+    pg_params_int4(&params, limit);
     send_answers(store, store->engine, STATEMENT_REAP, &params,
                  &(struct done_call){.on_done = on_done, .context = context});
 }

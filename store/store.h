@@ -177,8 +177,8 @@ void store_cancel(struct store *store, const struct id *workflow, const char *re
                   answer_cb each, store_done_cb on_done, void *context);
 void store_admit(struct store *store, const char *project, const char *name, store_done_cb on_done,
                  void *context);
-/* Ends runs that are past their time limit. */
-void store_expire(struct store *store, store_done_cb on_done, void *context);
+/* Ends up to `limit` runs that are past their time limit. */
+void store_expire(struct store *store, int limit, store_done_cb on_done, void *context);
 /* A new instance `id` of a workflow that ended without success, taking over what succeeded. `each`
  * gets REFUSED, MISSING or FINAL when there is none to be made. */
 void store_relaunch_failed(struct store *store, const struct id *id, const struct id *original,
@@ -214,7 +214,9 @@ struct store_held {
 void store_heartbeat(struct store *store, const char *state, const char *digest,
                      const struct store_held *held, int count, store_done_cb on_done,
                      void *context);
-void store_reap(struct store *store, int64_t lease_ms, store_done_cb on_done, void *context);
+/* Ends up to `limit` attempts that dead nodes hold; MORE says that there are others. */
+void store_reap(struct store *store, int64_t lease_ms, int limit, store_done_cb on_done,
+                void *context);
 struct node_row {
     struct id id;
     const char *host;

@@ -95,6 +95,6 @@ class Node:
                          " %s::integer[], %s::integer[])",
                          self.id, ago, list(under_way), [workflow] * len(held), positions, attempts)
 
-    def reap(self, lease="1 h", ago="0 s"):
+    def reap(self, lease="1 h", ago="0 s", limit=1000):
         """Sent so long ago."""
-        return self.call("reap(%s, %s, clock_timestamp() - %s::interval)", self.id, lease, ago)
+        return self.call("reap(%s, %s, clock_timestamp() - %s::interval, %s)", self.id, lease, ago, limit)

@@ -239,6 +239,31 @@ def test_heartbeat_leaves_what_is_held_or_new(node, database):
     node.finish(workflow, (0, 1, True), (1, 2, True), (2, 1, True))
 
 
+# --- in parts ---------------------------------------------------------------------------------
+
+
+def test_runs_expire_in_parts(node, database):
+    for _ in range(3):
+        node.launch("TIMED")
+    database.sql("UPDATE workflows SET deadline = now()")
+    assert [kinds(node.call("expire(2)")).count("ended") for _ in range(3)] == [2, 1, 0]
+
+
+def test_instances_are_admitted_in_parts(node, database):
+    """Their limit was removed while very many were queued: each call says that there are others."""
+    for _ in range(3):
+        ids = [node.new_id() for _ in range(700)]
+        node.launch_batch(ids, ["WAITING"] * len(ids))
+    database.sql("UPDATE definitions SET concurrency = NULL WHERE name = 'WAITING'")
+
+    def admit():
+        room = "room" in kinds(node.call("admit('test', 'WAITING')"))
+        return room, database.value("SELECT count(*) FROM workflows WHERE queued")
+
+    assert database.value("SELECT count(*) FROM workflows WHERE queued") == 2099
+    assert [admit() for _ in range(3)] == [(True, 1099), (True, 99), (False, 0)]
+
+
 # --- nodes ------------------------------------------------------------------------------------
 
 
@@ -280,9 +305,9 @@ def test_dead_node_is_reaped_in_parts(node, database):
     other = Node(database)
     calls = []
     while not calls or "more" in calls[-1]:
-        calls.append(kinds(other.reap()))
+        calls.append(kinds(other.reap(limit=900)))
         assert len(calls) < 9
-    assert [call.count("ended") for call in calls] == [1600, 800]
+    assert [call.count("ended") for call in calls] == [900, 900, 600]
     assert database.sql("SELECT DISTINCT status::text, reason FROM tasks") == [("error", "node_lost")]
     assert database.value("SELECT count(*) FROM claims") == 0
 

@@ -12,6 +12,7 @@ import pytest
 import checker
 import harness
 from harness import alive, eventually
+from sql_node import Node
 
 # Each attempt leaves a line in a file when it starts; O_APPEND keeps the lines whole.
 DEFINITIONS = r"""
@@ -428,6 +429,24 @@ def test_launch_that_takes_too_long_is_told_so(rig, database):
     assert (reply.status, reply.headers["Retry-After"]) == (503, "5")
     assert reply.json()["error"] == "the database took longer than DIRECTOR_QUERY_TIMEOUT allows"
     daemon.run("CHAIN")
+    assert "database away" not in daemon.log()
+
+
+@pytest.mark.parametrize("reason", ["node_lost", "timed_out"])
+def test_ends_that_take_too_long_go_in_parts(make, database, reason):
+    """Of three hundred runs, whose node died or whose time is over."""
+    daemon = make("tasks: {A: {noop: true}}\ntest.A: {tasks: [A], timeout: 1h}", query_timeout="1s", heartbeat="200ms")
+    daemon.start()
+    slow_down(database, "slow_end", 0.005, "tasks", "UPDATE", f"NEW.reason = '{reason}' AND OLD.reason IS NULL")
+    node = Node(database)
+    ids = [node.new_id() for _ in range(300)]
+    node.launch_batch(ids, ["A"] * len(ids), slots=len(ids))
+    if reason == "timed_out":
+        database.sql("UPDATE workflows SET deadline = now()")
+        eventually(lambda: not database.sql("SELECT 1 FROM workflows WHERE finished IS NULL"), "all runs are over")
+    node.set_state("dead")
+    eventually(lambda: not database.sql("SELECT 1 FROM claims"), "nothing is held")
+    assert database.sql("SELECT DISTINCT status::text, reason FROM workflows") == [("error", reason)]
     assert "database away" not in daemon.log()
 
 
