@@ -366,8 +366,8 @@ BEGIN
 END $$;
 
 -- Decides fires. Each schedule comes with the cursor that the sender saw and the one to move it to, with what its
--- workflows are made of, and with the fires in between: items that name their schedule by its place in the batch, meant
--- to run (`ran`, with a workflow) or not (`late`, `collapsed`). A schedule whose cursor stands elsewhere by now, or whose
+-- workflows are made of, and with the fires in between: items that name their schedule by its place in the batch, due at
+-- `p_dues`, meant to run (`ran`, with a workflow) or not (`late`, `collapsed`). A schedule whose cursor stands elsewhere by now, or whose
 -- new cursor lies in the database's future, is left alone; the answer `cursor` tells where each stands. A paused
 -- schedule's fires do not run and say so. A schedule sent without a seen cursor is fired by hand: at once, also while it
 -- is paused, and its cursor stays.
@@ -375,8 +375,9 @@ END $$;
 CREATE FUNCTION fire(p_batch uuid, p_node uuid, p_slots integer, p_repeat boolean,
                      p_schedules bigint[], p_seen timestamptz[], p_cursors timestamptz[], p_definitions bigint[],
                      p_payloads json[],
-                     p_places integer[], p_scheduled timestamptz[], p_outcomes text[], p_counts bigint[],
-                     p_untils timestamptz[], p_ids uuid[], p_created timestamptz[]) RETURNS SETOF answer
+                     p_places integer[], p_scheduled timestamptz[], p_dues timestamptz[], p_outcomes text[],
+                     p_counts bigint[], p_untils timestamptz[], p_ids uuid[],
+                     p_created timestamptz[]) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
     v_queues text[];
@@ -404,10 +405,10 @@ BEGIN
       FROM unnest(p_schedules, p_seen, p_cursors) WITH ORDINALITY AS u (id, seen, cursor, place)
       LEFT JOIN schedules s ON s.id = u.id;
     SELECT array_agg(CASE WHEN NOT v_decides[i.schedule] THEN NULL
-                          WHEN i.outcome = 'ran' AND i.scheduled <= v_paused[i.schedule] THEN 'paused'
+                          WHEN i.outcome = 'ran' AND i.due <= v_paused[i.schedule] THEN 'paused'
                           ELSE i.outcome END ORDER BY i.place)
       INTO v_outcomes
-      FROM unnest(p_places, p_scheduled, p_outcomes) WITH ORDINALITY AS i (schedule, scheduled, outcome, place);
+      FROM unnest(p_places, p_dues, p_outcomes) WITH ORDINALITY AS i (schedule, due, outcome, place);
     IF v_limited THEN
         SELECT array_agg(i.place::integer ORDER BY i.place), array_agg(p_definitions[i.schedule] ORDER BY i.place)
           INTO v_running, v_running_definitions

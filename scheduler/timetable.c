@@ -265,6 +265,7 @@ static void decide(struct timetable_entry *entry, int64_t now_us)
         .schedule = entry->id,
         .seen_us = entry->cursor_us,
         .cursor_us = entry->decision.cursor_us,
+        .delay_us = entry->delay_us,
         .definition = entry->definition_id,
         .payload = {entry->schedule->payload, strlen(entry->schedule->payload)},
         .fires = entry->decision.fires,

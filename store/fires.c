@@ -34,6 +34,7 @@ static void build_fires(const struct batch_item *items, struct pg_params *params
     EACH_FIRING(PG_INT4, place++;
                 for (int i = 0; i < firing->fire_count; i++) pg_params_int4(params, place));
     EACH_FIRE(PG_TIME, pg_params_time(params, fire->scheduled_us));
+    EACH_FIRE(PG_TIME, pg_params_time(params, fire->scheduled_us + firing->delay_us));
     EACH_FIRE(PG_TEXT, pg_params_text(params, fire->outcome));
     EACH_FIRE(PG_INT8, if (fire->count == 0) pg_params_null(params);
               else pg_params_int8(params, fire->count));

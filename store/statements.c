@@ -72,11 +72,11 @@ const struct pg_statement statements[STATEMENT_COUNT] = {
             .name = "fire",
             .sql =
                 "SELECT * FROM fire($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, "
-                "$15, $16)",
+                "$15, $16, $17)",
             .repeat_parameter = 4,
             .types = {PG_ID, PG_ID, PG_INT4, PG_BOOL, PG_INT8_ARRAY, PG_TIME_ARRAY, PG_TIME_ARRAY,
-                      PG_INT8_ARRAY, PG_JSON_ARRAY, PG_INT4_ARRAY, PG_TIME_ARRAY, PG_TEXT_ARRAY,
-                      PG_INT8_ARRAY, PG_TIME_ARRAY, PG_ID_ARRAY, PG_TIME_ARRAY},
+                      PG_INT8_ARRAY, PG_JSON_ARRAY, PG_INT4_ARRAY, PG_TIME_ARRAY, PG_TIME_ARRAY,
+                      PG_TEXT_ARRAY, PG_INT8_ARRAY, PG_TIME_ARRAY, PG_ID_ARRAY, PG_TIME_ARRAY},
         },
     [STATEMENT_CANCEL] =
         {

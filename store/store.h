@@ -150,6 +150,7 @@ struct store_firing {
     bool by_hand;      /* fires at once, also while paused; the cursor stays */
     int64_t seen_us;   /* the cursor that the decisions begin behind */
     int64_t cursor_us; /* where it goes */
+    int64_t delay_us;  /* how long after its nominal time a fire is due */
     int64_t definition;
     struct json_span payload;
     const struct store_fire *fires;

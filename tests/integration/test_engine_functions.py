@@ -338,9 +338,11 @@ def test_fires_are_repeated_after_a_part_of_them_came_too_early(node, database):
     def fire(repeat):
         return kinds(node.call(
             "fire(%s, %s, 0, %s, %s, %s::timestamptz[], %s::timestamptz[], %s, array_fill('{}'::json, '{2}'), '{1, 2}',"
-            " %s::timestamptz[], '{ran, ran}', '{NULL, NULL}', '{NULL, NULL}', %s::uuid[], %s::timestamptz[])",
+            " %s::timestamptz[], %s::timestamptz[], '{ran, ran}', '{NULL, NULL}', '{NULL, NULL}', %s::uuid[],"
+            " %s::timestamptz[])",
             batch, node.id, repeat, [hand, clock], [None, seen], [seen, due],
-            [node.definition("HAND"), node.definition("CLOCK")], [seen, due], ids, [node.created(id) for id in ids]))
+            [node.definition("HAND"), node.definition("CLOCK")], [seen, due], [seen, due], ids,
+            [node.created(id) for id in ids]))
 
     assert fire(False).count("fired") == 1
     harness.eventually(lambda: database.value("SELECT clock_timestamp() > %s", due), "it is due")
@@ -354,6 +356,24 @@ def test_end_that_is_named_twice_lets_no_successor_begin(node, database):
     assert statuses(database)[0] == ["success", "progress", "pending", "pending"]
     node.finish(workflow, (1, 1, True), slots=9)
     assert statuses(database)[0] == ["success", "success", "progress", "pending"]
+
+
+# --- pausing ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delay, outcome", [("0 s", "paused"), ("59 min", "paused"), ("61 min", "ran")])
+def test_fire_runs_that_becomes_due_after_the_schedule_was_resumed(node, database, delay, outcome):
+    """Its nominal time was two hours ago, the end of the pause one; `jitter` is between the two."""
+    database.sql("UPDATE schedules SET cursor = now() - interval '3 h', resumed = now() - interval '1 h'")
+    schedule, seen = database.sql("SELECT id, cursor FROM schedules WHERE name = 'CLOCK'")[0]
+    scheduled, due = database.sql("SELECT %s + interval '1 h', %s + interval '1 h' + %s::interval", seen, seen, delay)[0]
+    id = node.new_id()
+    answers = node.call(
+        "fire(%s, %s, 0, false, %s, %s::timestamptz[], %s::timestamptz[], %s, '{1}'::json[], '{1}', %s::timestamptz[],"
+        " %s::timestamptz[], '{ran}', '{NULL}', '{NULL}', %s::uuid[], %s::timestamptz[])",
+        new_batch(), node.id, [schedule], [seen], [scheduled], [node.definition("CLOCK")], [scheduled], [due], [id],
+        [node.created(id)])
+    assert [answer["reason"] for answer in answers if answer["kind"] == "fired"] == [outcome]
 
 
 # --- too large --------------------------------------------------------------------------------

@@ -149,6 +149,17 @@ def test_resuming_does_not_fire_what_was_due_before(start, database):
     assert [row[1] for row in found.rows] == ["paused"] * 5 + ["ran"] * 5
 
 
+def test_resuming_fires_what_is_due_later(start, database):
+    """By its jitter: the nominal time of some of these lay in the pause."""
+    start(NOOP + "\n".join(f"test.N{n}: {{tasks: [N], periodic: {{interval: 4s, jitter: 4s}}}}" for n in range(9)))
+    database.sql("UPDATE schedules SET paused = true")
+    eventually(lambda: database.value("SELECT max(extract(epoch FROM clock_timestamp() - anchor)::numeric % 4) < 1"
+                                      " FROM schedules WHERE clock_timestamp() > anchor + interval '4 s'"), "a nominal time")
+    database.sql("UPDATE schedules SET paused = false, resumed = clock_timestamp()")
+    eventually(lambda: database.sql("SELECT 1 FROM fires f JOIN schedules s ON s.id = f.schedule_id"
+                                    " WHERE f.scheduled <= s.resumed AND f.outcome = 'ran'"), "a fire")
+
+
 def test_pause_of_several(start):
     daemon = start(NOOP + "test.A: {tasks: [N], periodic: [{interval: 1h}, {name: x, interval: 2h}]}")
     both = daemon.post("/api/schedules/test.A/pause").json()
