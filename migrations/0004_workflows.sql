@@ -472,3 +472,21 @@ BEGIN
               FROM unnest(p_schedules) WITH ORDINALITY AS u (id, place)
               JOIN schedules s ON s.id = u.id) r;
 END $$;
+
+-- Pauses schedules, or lets them go on: the one with this id, or all of a workflow.
+-- Locks: the schedules, by id.
+CREATE FUNCTION pause_schedules(p_id bigint, p_fullname text, p_paused boolean, p_comment text) RETURNS SETOF schedules
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_ids bigint[];
+BEGIN
+    v_ids := ARRAY (SELECT s.id FROM schedules s
+                     WHERE (p_id IS NULL OR s.id = p_id) AND (p_fullname IS NULL OR s.project || '.' || s.name = p_fullname));
+    PERFORM 1 FROM schedules s WHERE s.id = ANY (v_ids) ORDER BY s.id FOR UPDATE;
+    RETURN QUERY
+    UPDATE schedules s SET paused = p_paused,
+                           comment = CASE WHEN s.paused = p_paused THEN coalesce(p_comment, s.comment) ELSE p_comment END,
+                           resumed = CASE WHEN s.paused AND NOT p_paused THEN clock_timestamp() ELSE s.resumed END
+     WHERE s.id = ANY (v_ids) AND s.removed IS NULL
+    RETURNING s.*;
+END $$;

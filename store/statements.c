@@ -206,12 +206,8 @@ const struct pg_statement statements[STATEMENT_COUNT] = {
     [STATEMENT_PAUSE_SCHEDULES] =
         {
             .name = "pause_schedules",
-            .sql = "WITH s AS (UPDATE schedules AS s SET paused = $3, "
-                   "comment = CASE WHEN s.paused = $3 THEN coalesce($4, s.comment) ELSE $4 END, "
-                   "resumed = CASE WHEN s.paused AND NOT $3 THEN clock_timestamp() "
-                   "ELSE s.resumed END "
-                   "WHERE " SCHEDULE_CHOICE " AND s.removed IS NULL RETURNING s.*) "
-                   "SELECT " SCHEDULE_COLUMNS " FROM s ORDER BY s.identity",
+            .sql = "SELECT " SCHEDULE_COLUMNS
+                   " FROM pause_schedules($1, $2, $3, $4) s ORDER BY s.identity",
             .types = {PG_INT8, PG_TEXT, PG_BOOL, PG_TEXT},
         },
     [STATEMENT_LIST_FIRES] =

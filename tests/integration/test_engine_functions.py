@@ -38,6 +38,7 @@ test.SIBLINGS:
 test.PROCESSES: {tasks: [{G: {type: group, tasks: [AGAIN, AGAIN, AGAIN, RUN]}}]}
 test.HAND: {tasks: [RUN], periodic: {interval: 1d}}
 test.CLOCK: {tasks: [RUN], periodic: {interval: 1d}}
+test.TWICE: {tasks: [RUN], periodic: [{interval: 1d}, {interval: 2d}]}
 """ % ", ".join(["RUN"] * 30)
 
 
@@ -374,6 +375,28 @@ def test_fire_runs_that_becomes_due_after_the_schedule_was_resumed(node, databas
         new_batch(), node.id, [schedule], [seen], [scheduled], [node.definition("CLOCK")], [scheduled], [due], [id],
         [node.created(id)])
     assert [answer["reason"] for answer in answers if answer["kind"] == "fired"] == [outcome]
+
+
+def test_schedules_are_paused_in_the_order_in_which_they_fire(postgres, database):
+    """By id, however the rows lie: else a pause and a fire could wait for each other."""
+    ids = [id for (id,) in database.sql("SELECT id FROM schedules WHERE name = 'TWICE' ORDER BY id")]
+    database.sql("UPDATE schedules SET comment = 'lies last now' WHERE id = %s", ids[0])
+    holder = postgres.connect(database.name)
+    holder.cursor().execute("SELECT 1 FROM schedules WHERE id = %s FOR UPDATE", [ids[0]])
+    pause = threading.Thread(target=pause_all, args=(postgres, database))
+    pause.start()
+    harness.eventually(lambda: database.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                                            " AND datname = current_database()"), "it waits")
+    database.sql("SELECT 1 FROM schedules WHERE id = %s FOR UPDATE NOWAIT", ids[1])
+    holder.rollback()
+    pause.join()
+    assert database.sql("SELECT paused FROM schedules WHERE name = 'TWICE'") == [(True,), (True,)]
+
+
+def pause_all(postgres, database):
+    with postgres.connect(database.name) as connection:
+        connection.cursor().execute("SELECT pause_schedules(NULL, 'test.TWICE', true, NULL)")
+    connection.close()
 
 
 # --- too large --------------------------------------------------------------------------------
