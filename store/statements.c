@@ -213,10 +213,12 @@ const struct pg_statement statements[STATEMENT_COUNT] = {
     [STATEMENT_LIST_FIRES] =
         {
             .name = "list_fires",
-            .sql = "SELECT f.schedule_id, f.scheduled, f.outcome, f.workflow_id, f.count, f.until, "
-                   "f.decided FROM fires f WHERE f.schedule_id = ANY "
-                   "(ARRAY (SELECT s.id FROM schedules s WHERE " SCHEDULE_CHOICE ")) "
-                   "ORDER BY f.scheduled DESC, f.schedule_id LIMIT $3 OFFSET $4",
+            .sql =
+                "SELECT s.id, f.scheduled, f.outcome, f.workflow_id, f.count, f.until, f.decided "
+                "FROM schedules s CROSS JOIN LATERAL "
+                "(SELECT * FROM fires f WHERE f.schedule_id = s.id "
+                "ORDER BY f.scheduled DESC LIMIT $3 + $4) f WHERE " SCHEDULE_CHOICE
+                " ORDER BY f.scheduled DESC, s.id LIMIT $3 OFFSET $4",
             .types = {PG_INT8, PG_TEXT, PG_INT8, PG_INT8},
         },
     [STATEMENT_EXPIRE] =

@@ -113,6 +113,22 @@ def test_fires(start, database):
             if schedule["fullname"] == "test.A"} == {"removed"}
 
 
+def test_page_of_fires_reads_no_others(start, database):
+    daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 1d}}\n")
+    database.sql("INSERT INTO fires (schedule_id, scheduled, outcome, decided) SELECT s.id, s.anchor - n * interval '1 d', 'late',"
+                 " now() FROM schedules s, generate_series(1, 9000) AS n")
+
+    def read():
+        database.sql("SELECT pg_stat_clear_snapshot()")
+        return database.value("SELECT coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = 'fires'")
+
+    before = read()
+    for page in (1, 2, 3):
+        assert len(daemon.get(f"/api/schedules/test.A/fires?per_page=10&page={page}").json()) == 10
+    eventually(lambda: read() > before, "the server tells what it has read")
+    assert read() < before + 1000
+
+
 def test_pause_and_resume(start, database):
     daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 0.2, catchup: all}}")
     await_fires(database, "A")
