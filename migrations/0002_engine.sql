@@ -108,10 +108,13 @@ BEGIN
                        SELECT * FROM unnest(excluded.workflow_ids, excluded.positions)) a);
 END $$;
 
--- Counts tasks that are no longer held; one item for each, the batch that claimed it. Once in a transaction.
+-- Counts tasks that are no longer held; one item for each, the batch that claimed it. Once in a transaction. Where few of a
+-- large batch are left, the others are forgotten: whoever looks for what is held looks at each.
 -- Locks: the claims, by batch.
 CREATE FUNCTION let_go(p_batches uuid[]) RETURNS void
 LANGUAGE plpgsql AS $$
+DECLARE
+    v_sparse uuid[];
 BEGIN
     PERFORM 1
        FROM (SELECT DISTINCT u.batch FROM unnest(p_batches) AS u (batch) ORDER BY u.batch) n
@@ -122,8 +125,17 @@ BEGIN
          CROSS JOIN LATERAL (SELECT c.ctid AS row, c.held FROM claims c WHERE c.batch = n.batch LIMIT 1) c
     ), over AS (
         DELETE FROM claims c USING less l WHERE c.ctid = l.row AND l.held <= 0
+    ), rest AS (
+        UPDATE claims c SET held = l.held FROM less l WHERE c.ctid = l.row AND l.held > 0
+        RETURNING c.batch, c.held, pg_column_size(c.positions) AS bytes -- four for each; known without reading them
     )
-    UPDATE claims c SET held = l.held FROM less l WHERE c.ctid = l.row AND l.held > 0;
+    SELECT array_agg(r.batch) INTO v_sparse FROM rest r WHERE r.bytes > greatest(400, 16 * r.held);
+    IF v_sparse IS NOT NULL THEN
+        UPDATE claims c SET (workflow_ids, positions) = (
+               SELECT coalesce(array_agg(h.workflow_id), '{}'), coalesce(array_agg(h.position), '{}')
+                 FROM held_tasks h WHERE h.batch = c.batch)
+         WHERE c.batch = ANY (v_sparse);
+    END IF;
 END $$;
 
 -- What a task with these predecessors is given. `results` has the newest result of every task that it waited for, near

@@ -160,6 +160,24 @@ def test_claim_takes_the_oldest_first(node, database):
     assert set(taken[:2]) == {(0, 0), (2, 0)} and sorted(taken[2:]) == [(1, 0), (1, 1), (1, 2)]
 
 
+def test_claims_forget_what_is_not_held(node, database):
+    """Once most of a large batch has ended; what is left is found as before."""
+    ids = [node.new_id() for _ in range(800)]
+    batch = new_batch()
+    node.launch_batch(ids, ["ONE"] * len(ids), batch, slots=len(ids))
+
+    def end(ids):
+        node.finish_all(ids)
+        return database.sql("SELECT held, cardinality(workflow_ids), cardinality(positions) FROM claims")
+
+    assert end(ids[:500]) == [(300, 800, 800)]
+    assert end(ids[500:700]) == [(100, 100, 100)]
+    assert end(ids[700:750]) == [(50, 100, 100)]
+    repeated = node.launch_batch(ids, ["ONE"] * len(ids), batch, slots=len(ids), repeat=True)
+    assert sorted(answer["workflow_id"] for answer in repeated) == sorted(ids[750:])
+    assert end(ids[750:]) == []
+
+
 # --- ends of what is over ---------------------------------------------------------------------
 
 
