@@ -104,7 +104,8 @@ static const struct setting table[] = {
      "What is kept of the output of one attempt: the first quarter and the last three."},
     {"DIRECTOR_MAX_RESULT", BYTES(max_result, 1, 64 * MIB), "1MiB", AT_START,
      "The largest result of a task. A larger one fails it."},
-    {"DIRECTOR_MAX_INPUT", BYTES(max_input, KIB, GIB), "16MiB", AT_START,
+    /* The database makes it of the results in one statement, and has a claim's time for it. */
+    {"DIRECTOR_MAX_INPUT", BYTES(max_input, KIB, 64 * MIB), "16MiB", AT_START,
      "The largest input of a task: the payload and the results before it. A larger one fails it."},
     {"DIRECTOR_MAX_FILE_SIZE", BYTES(file_limits.max_bytes, KIB, 64 * MIB), "1MiB", ON_RELOAD,
      "The largest definition file."},

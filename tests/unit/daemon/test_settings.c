@@ -140,6 +140,8 @@ START_TEST(what_is_wrong_is_said)
          "environment: DIRECTOR_CONCURRENCY: expected 1 to 10000, not '99999999999999999999'"},
         {"DIRECTOR_MAX_BODY=1MB",
          "environment: DIRECTOR_MAX_BODY: expected 1KiB to 256MiB, not '1MB'"},
+        {"DIRECTOR_MAX_INPUT=65MiB",
+         "environment: DIRECTOR_MAX_INPUT: expected 1KiB to 64MiB, not '65MiB'"},
         {"DIRECTOR_MAX_BODY=9999999999GiB",
          "environment: DIRECTOR_MAX_BODY: expected 1KiB to 256MiB, not '9999999999GiB'"},
         {"DIRECTOR_HEAD_TIMEOUT=-1s",
