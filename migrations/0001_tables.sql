@@ -17,7 +17,7 @@ CREATE TABLE definition_files (
     directory text NOT NULL,
     name text NOT NULL,
     content text NOT NULL,
-    loaded timestamptz NOT NULL DEFAULT now(),
+    loaded timestamptz NOT NULL DEFAULT now(), -- said anew every day while a daemon lives on that host
     PRIMARY KEY (host, directory, name)
 );
 

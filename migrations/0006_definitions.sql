@@ -90,7 +90,7 @@ BEGIN
     UPDATE schedules s SET removed = v_now WHERE s.id = ANY (v_removed) AND s.removed IS NULL;
     INSERT INTO schedules (project, name, identity, trigger, timezone, catchup, anchor, cursor)
     SELECT p.project, p.name, p.identity, p.trigger, p.timezone, p.catchup, v_now, v_now
-      FROM planned p WHERE p.id IS NULL
+      FROM planned p WHERE NOT EXISTS (SELECT 1 FROM schedules s WHERE s.id = p.id) -- or it was cleared away meanwhile
      ORDER BY p.project, p.name, p.identity
         ON CONFLICT DO NOTHING;
 

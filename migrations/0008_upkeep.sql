@@ -196,8 +196,10 @@ BEGIN
 END $$;
 
 -- Removes what else has had its time: fires older than `p_fires_age`, idempotency keys after a day, nodes that ended a
--- day ago and hold nothing, versions of definitions that no daemon has loaded for a day and no instance has. At most
--- `p_limit` of each in a call. The daemon says with `p_loaded` which versions it uses. Answers how many.
+-- day ago and hold nothing, versions of definitions that no daemon has loaded for a day and no instance has; schedules that
+-- were removed a month ago and have no fires any more, and the files of a host that was without a daemon for so long. At
+-- most `p_limit` of each in a call, where there may be many. The daemon says with `p_loaded` which versions it uses. Answers
+-- how many.
 CREATE FUNCTION clear_history(p_loaded bigint[], p_fires_age interval, p_limit integer) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -224,6 +226,17 @@ BEGIN
      WHERE k.principal = old.principal AND k.key = old.key;
     GET DIAGNOSTICS v_count = ROW_COUNT;
     v_sum := v_sum + v_count;
+
+    DELETE FROM schedules s USING (
+        SELECT o.id FROM schedules o
+         WHERE o.removed < v_now - interval '30 days' AND NOT EXISTS (SELECT 1 FROM fires f WHERE f.schedule_id = o.id)
+         ORDER BY o.id FOR UPDATE SKIP LOCKED) old
+     WHERE s.id = old.id;
+
+    UPDATE definition_files f SET loaded = v_now
+     WHERE f.loaded < v_now - interval '1 day'
+       AND EXISTS (SELECT 1 FROM nodes n WHERE n.host = f.host AND n.state IN ('active', 'draining'));
+    DELETE FROM definition_files f WHERE f.loaded < v_now - interval '30 days';
 
     DELETE FROM nodes n
      WHERE n.state IN ('stopped', 'dead') AND n.heartbeat < v_now - interval '1 day'

@@ -691,3 +691,40 @@ def test_retention_takes_so_many_rows_at_a_time(node, database):
     assert database.value("SELECT clear_workflows(-1, 12)") == 10
     assert database.value("SELECT count(*) FROM tasks") == 4
     assert not database.value("SELECT clear_workflows(-1, 12)")
+
+
+def clear_history(database):
+    database.sql("SELECT clear_history('{}', '30 d', 50)")
+
+
+def test_files_of_hosts_that_are_gone_are_forgotten(node, database):
+    database.sql("DELETE FROM definition_files")
+    for host in ("host", "pod-1", "pod-2"):
+        database.sql("SELECT remember_files(%s, '/etc', '{a.yml}', '{a.yml}', '{text}')", host)
+
+    def ages():
+        clear_history(database)
+        return database.sql("SELECT host, floor(extract(epoch FROM now() - loaded) / 86400)::int FROM definition_files"
+                            " ORDER BY 1")
+
+    database.sql("UPDATE definition_files SET loaded = now() - interval '29 d'")
+    assert ages() == [("host", 0), ("pod-1", 29), ("pod-2", 29)]
+    database.sql("UPDATE definition_files SET loaded = now() - interval '31 d' WHERE host <> 'pod-2'")
+    assert ages() == [("host", 0), ("pod-2", 29)]
+
+
+def test_schedules_that_were_removed_are_forgotten_after_their_fires(node, database):
+    hand, clock = (database.value("SELECT id FROM schedules WHERE name = %s", name) for name in ("HAND", "CLOCK"))
+
+    def left():
+        clear_history(database)
+        return [id for (id,) in database.sql("SELECT id FROM schedules WHERE id IN (%s, %s) ORDER BY id", hand, clock)]
+
+    database.sql("UPDATE schedules SET removed = now() - interval '31 d' WHERE id = %s", clock)
+    database.sql("INSERT INTO fires (schedule_id, scheduled, outcome, decided) VALUES (%s, now() - interval '29 d', 'late', now())",
+                 clock)
+    assert left() == sorted([hand, clock])
+    database.sql("UPDATE fires SET scheduled = scheduled - interval '2 d'")
+    assert left() == [hand]
+    database.sql("UPDATE schedules SET removed = now() - interval '29 d' WHERE id = %s", hand)
+    assert left() == [hand]
