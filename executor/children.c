@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <utlist.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
@@ -27,8 +28,11 @@ struct child {
     enum child_role role;
     struct family *family;  /* of a leader or member */
     int64_t met_at_mono_us; /* of an adopted one */
-    bool was_terminated;    /* has had its SIGTERM */
-    unsigned look;          /* the last one that has come to it */
+    bool is_exiting;        /* an unknown one that has begun to exit: these two are set */
+    unsigned long long started_ticks;
+    struct child *next_exiting;
+    bool was_terminated; /* has had its SIGTERM */
+    unsigned look;       /* the last one that has come to it */
     UT_hash_handle hh;
 };
 
@@ -138,12 +142,10 @@ static bool is_read(struct children *children, int code)
 
 /* Has it begun to exit? Then its environment is gone, but its own children may not be ours yet.
  * They are once it is a zombie, which it stays where somebody traces it. */
-static bool is_exiting(struct children *children, pid_t pid)
+static bool is_exiting(const struct proc_stat *stat)
 {
     const unsigned exiting = 0x4; /* PF_EXITING of the kernel's sched.h */
-    struct proc_stat stat;
-    return is_read(children, proc_read_stat(pid, &children->text, &stat)) &&
-           (stat.flags & exiting) != 0 && stat.state != 'Z';
+    return (stat->flags & exiting) != 0 && stat->state != 'Z';
 }
 
 static void meet_adopted(struct children *children)
@@ -198,22 +200,23 @@ static struct family *family_of_environment(struct children *children)
 }
 
 /* Is it too early to say whose an unknown child is, whose environment is empty? */
-static bool is_changing(struct children *children, const struct child *child)
+static bool is_changing(struct children *children, struct child *child)
 {
-    bool exiting = is_exiting(children, child->pid);
-    if (children->is_blind)
-        return true;
-    if (exiting) {
-        if (child->met_at_mono_us < children->exiting_since_us)
-            children->exiting_since_us = child->met_at_mono_us;
-        return true;
+    struct proc_stat stat;
+    bool known = is_read(children, proc_read_stat(child->pid, &children->text, &stat));
+    if (known && is_exiting(&stat)) {
+        child->is_exiting = true;
+        child->started_ticks = stat.started_ticks;
+        LL_PREPEND2(children->exiting, child, next_exiting);
     }
-    return clock_mono_us() - child->met_at_mono_us < EXEC_LASTS_US;
+    return children->is_blind || child->is_exiting ||
+           clock_mono_us() - child->met_at_mono_us < EXEC_LASTS_US;
 }
 
 /* Settles the role of an unknown child, unless it is too early to say. */
 static void judge(struct children *children, struct child *child)
 {
+    child->is_exiting = false;
     child->family = family_of_session(children, child->pid);
     if (!child->family)
         child->family = family_of_group(children, child->pid);
@@ -287,7 +290,8 @@ static void look_at(struct children *children, struct child *child)
     if (!is_dead && child->role == CHILD_MEMBER)
         signal_member(child);
     /* Who has just become a stranger may be a zombie. */
-    children->has_unknowns |= was_unknown && child->role != CHILD_MEMBER;
+    children->has_unknowns |=
+        was_unknown && child->role != CHILD_MEMBER && (is_dead || !child->is_exiting);
     children->has_deaths |=
         is_dead ? child->role != CHILD_STRANGER : was_unknown && child->role == CHILD_STRANGER;
     if (is_dead)
@@ -301,7 +305,7 @@ static void begin_look(struct children *children)
     children->look++;
     children->is_looking = true;
     children->is_blind = children->has_unknowns = children->has_deaths = false;
-    children->exiting_since_us = INT64_MAX;
+    children->exiting = NULL;
     for (struct child *child = children->table; child; child = child->hh.next) {
         if (child->role != CHILD_LEADER)
             continue;
@@ -327,11 +331,34 @@ static bool go_on_looking(struct children *children, int64_t until_mono_us)
     return true;
 }
 
+/* 0 when it cannot be read. */
+static unsigned long long leader_started(struct children *children, struct family *family)
+{
+    struct proc_stat stat;
+    if (family->started_ticks == 0 &&
+        is_read(children, proc_read_stat(family->leader, &children->text, &stat)))
+        family->started_ticks = stat.started_ticks;
+    return family->started_ticks;
+}
+
+/* Not if it came when the family was alone, or is older than the leader. */
+static bool may_be_exiting(struct children *children, struct family *family)
+{
+    const struct child *child;
+    LL_FOREACH2(children->exiting, child, next_exiting)
+    {
+        if (child->met_at_mono_us <= family->alone_since_us &&
+            child->started_ticks >= leader_started(children, family))
+            return true;
+    }
+    return false;
+}
+
 /* All that the dead leader and dead members have left us was in the list of this look, and no
  * member was among it. What is unknown may be one in the middle of execve, or have died as such,
  * but not for longer than that lasts: whatever is empty then has nothing to do with the family.
- * Only who has begun to exit may take his time, if he was there before the family was alone. */
-static void decide(const struct children *children, struct family *family)
+ * Only who has begun to exit may take his time. */
+static void decide(struct children *children, struct family *family)
 {
     if (!family->is_judged || family->members > 0) {
         family->alone_since_us = 0;
@@ -342,8 +369,8 @@ static void decide(const struct children *children, struct family *family)
     if (family->alone_since_us == 0)
         family->alone_since_us = now_us;
     bool may_be_its_own =
-        children->has_unknowns && (now_us - family->alone_since_us < EXEC_LASTS_US ||
-                                   children->exiting_since_us <= family->alone_since_us);
+        (children->has_unknowns && now_us - family->alone_since_us < EXEC_LASTS_US) ||
+        may_be_exiting(children, family);
     family->is_gone = !children->is_blind && !may_be_its_own;
 }
 

@@ -10,7 +10,9 @@
  *
  * A sweep looks at all of them, some at a time, so that the loop goes on however many there are. It
  * decides for each family by itself: what one of them makes of unknown processes, however fast,
- * holds up no other one for longer than an execve lasts.
+ * holds up no other one for longer than an execve lasts. One that hangs in exit, where nothing
+ * tells any more whose it is, may be of each family whose leader is older than it: no other one
+ * waits.
  *
  * Where the kernel has no /proc/PID/task/PID/children (CONFIG_PROC_CHILDREN), adopted processes are
  * not seen.
@@ -45,6 +47,7 @@ struct family {
     bool is_judged;         /* the leader had ended before this look began */
     size_t members;         /* that this look has met, those included that died with it */
     int64_t alone_since_us; /* monotonic; since when there were none; 0: there were some */
+    unsigned long long started_ticks; /* the leader's start; 0: nobody has asked yet */
     UT_hash_handle hh;
 };
 
@@ -60,12 +63,12 @@ struct children {
     struct buffer text; /* what was read last from /proc */
 
     /* The look that is under way. */
-    unsigned look;     /* its number */
-    bool is_looking;   /* there is one */
-    bool is_blind;     /* something could not be read: it says nothing about anybody */
-    bool has_unknowns; /* of some the family is not known, or never was */
-    bool has_deaths;   /* some died, and may have left us their own children since it began */
-    int64_t exiting_since_us; /* when the first unknown was met that has begun to exit */
+    unsigned look;         /* its number */
+    bool is_looking;       /* there is one */
+    bool is_blind;         /* something could not be read: it says nothing about anybody */
+    bool has_unknowns;     /* of some the family is not known, or never was; the exiting left out */
+    bool has_deaths;       /* some died, and may have left us their own children since it began */
+    struct child *exiting; /* the unknown ones that have begun to exit */
 };
 
 void children_init(struct children *children);

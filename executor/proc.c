@@ -34,7 +34,8 @@ int proc_read(pid_t pid, const char *file, size_t max, struct buffer *text)
     return code;
 }
 
-/* PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS: the name may hold anything (proc(5)). */
+/* PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS, twelve numbers, STARTED: the name may hold
+ * anything (proc(5)). */
 int proc_read_stat(pid_t pid, struct buffer *text, struct proc_stat *stat)
 {
     struct proc_stat read;
@@ -42,8 +43,10 @@ int proc_read_stat(pid_t pid, struct buffer *text, struct proc_stat *stat)
     if (code < 0)
         return code;
     const char *behind_name = strrchr(buffer_text(text), ')');
-    if (!behind_name || sscanf(behind_name, ") %c %d %*d %*d %*d %*d %u", &read.state, &read.parent,
-                               &read.flags) != 3)
+    if (!behind_name || sscanf(behind_name,
+                               ") %c %d %*d %*d %*d %*d %u %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+                               "%*s %*s %*s %llu",
+                               &read.state, &read.parent, &read.flags, &read.started_ticks) != 4)
         return -ESRCH;
     *stat = read;
     return 0;

@@ -19,7 +19,8 @@ int proc_read(pid_t pid, const char *file, size_t max, struct buffer *text);
 struct proc_stat {
     char state;
     pid_t parent;
-    unsigned flags; /* PF_… of the kernel's sched.h */
+    unsigned flags;                   /* PF_… of the kernel's sched.h */
+    unsigned long long started_ticks; /* since the machine's start */
 };
 /* Of /proc/PID/stat; `text` is scratch. */
 int proc_read_stat(pid_t pid, struct buffer *text, struct proc_stat *stat);

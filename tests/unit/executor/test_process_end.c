@@ -1,8 +1,10 @@
 /* How attempts that are processes are ended: whatever they leave behind, and when they are stopped.
  */
+#include <sched.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 
+#include "executor/proc.h"
 #include "tests/unit/executor/hanging_fixture.h"
 #include "tests/unit/executor/process_fixture.h"
 
@@ -230,6 +232,84 @@ START_TEST(what_cannot_be_killed_ends_by_deadline)
 }
 END_TEST
 
+static void pause_for_ever(void)
+{
+    for (;;)
+        pause();
+}
+
+/* Makes a pid namespace with a child of our own as its first process, kills that and keeps it from
+ * finishing its exit: it waits until the others in there are reaped. */
+static void hold_in_exit(int ready)
+{
+    if (unshare(CLONE_NEWPID) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWPID) < 0)
+        _exit(1);
+    pid_t first = (pid_t)syscall(SYS_clone, CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, NULL);
+    if (first < 0)
+        _exit(1);
+    pid_t other = first > 0 ? fork() : 0;
+    if (other == 0)
+        pause_for_ever();
+    kill(first, SIGKILL);
+    if (other > 0 && write(ready, &first, sizeof first) == sizeof first)
+        pause_for_ever();
+    _exit(1);
+}
+
+/* A child that has begun to exit and hangs there, as one does whose file system does not answer the
+ * close, until `*holder` dies; -1 where that cannot be had. */
+static pid_t start_exiting(pid_t *holder)
+{
+    int ready[2];
+    pid_t pid;
+    struct buffer text = {0};
+    ck_assert_int_eq(pipe(ready), 0);
+    *holder = fork();
+    if (*holder == 0)
+        hold_in_exit(ready[1]);
+    close(ready[1]);
+    bool is_held = read(ready[0], &pid, sizeof pid) == sizeof pid;
+    close(ready[0]);
+    if (!is_held) {
+        waitpid(*holder, NULL, 0);
+        return -1;
+    }
+    while (proc_read(pid, "environ", PROC_MAX_ENVIRONMENT, &text) == 0 && text.size > 0)
+        usleep(1000);
+    buffer_done(&text);
+    return pid;
+}
+
+/* What began before it may have left it, whatever began later has not. */
+START_TEST(who_hangs_in_exit_holds_up_none_that_is_younger)
+{
+    enum { TICK_US = 10000 };
+    struct run older, younger;
+    pid_t holder;
+    start_script(&older, "echo ready; sleep 100", (struct attempt_spec){0});
+    wait_for_output(&older);
+    pid_t exiting = start_exiting(&holder);
+    usleep(2 * TICK_US);
+    for (int i = 0; i < 3; i++) {
+        run_script(&younger, "(setsid sleep 100 &) ; exit 0", (struct attempt_spec){0});
+        ck_assert(!younger.end.left_behind);
+        run_done(&younger);
+    }
+    attempt_kill(older.attempt, STOP_CANCELED);
+    wait_for(&older);
+    ck_assert_int_eq(older.end.left_behind, exiting > 0);
+    run_done(&older);
+    if (exiting < 0)
+        return;
+    kill(holder, SIGKILL);
+    waitpid(holder, NULL, 0);
+    do { /* each end sweeps, and at last it is gone, and with it what is left of the older one */
+        run_script(&younger, "exit 0", (struct attempt_spec){0});
+        run_done(&younger);
+    } while (kill(exiting, 0) == 0);
+}
+END_TEST
+
 /* --- stopping -------------------------------------------------------------------------------- */
 
 START_TEST(stop_before_the_start_starts_nothing)
@@ -416,6 +496,7 @@ int main(void)
     tcase_add_test(plain, what_another_makes_holds_nobody_up);
     tcase_add_test(plain, many_leftovers_hold_nobody_up);
     tcase_add_test(plain, what_cannot_be_killed_ends_by_deadline);
+    tcase_add_test(plain, who_hangs_in_exit_holds_up_none_that_is_younger);
     tcase_add_test(plain, closing_ends_all);
     add_common_tests(grouped);
     tcase_add_test(grouped, nobody_escapes_a_group);
