@@ -80,6 +80,7 @@ enum attempt_outcome {
 struct attempt_end {
     enum attempt_outcome outcome;
     enum stop_reason why; /* for TIMED_OUT and STOPPED, else STOP_NONE */
+    int error;            /* for SPAWN_FAILED and NO_ROOM: -EAGAIN …, else 0 */
     int exit_status;      /* -1 where there is none (a signal, never ran, did not die) */
     int signal;           /* that ended the process, else 0 */
     /* JSON text, NUL-terminated, or NULL for null. Success: the task's result. Anything else: an
@@ -99,6 +100,8 @@ struct attempt_end {
 
 /* The attempt is valid until this returns; its log (attempt_log) too. */
 typedef void (*attempt_end_cb)(struct attempt *attempt, struct attempt_end *end, void *context);
+/* The program runs. Before the end of an attempt that is a process, unless that never ran. */
+typedef void (*attempt_start_cb)(void *context);
 /* Output as it is read, in order. */
 typedef void (*attempt_output_cb)(struct attempt *attempt, enum output_stream stream,
                                   const char *text, size_t size, int64_t at_us, void *context);
@@ -120,11 +123,13 @@ struct attempt_spec {
     char *input; /* for standard input, malloc'ed: the executor frees it [end of file at once] */
     size_t input_size;
     enum result_source result;
-    size_t max_result_bytes;     /* [ATTEMPT_MAX_RESULT_BYTES] */
-    size_t log_limit;            /* bytes of output kept [ATTEMPT_LOG_LIMIT] */
-    int64_t timeout_ms;          /* [no limit] */
-    int64_t grace_ms;            /* between SIGTERM and SIGKILL [SIGKILL at once] */
-    attempt_output_cb on_output; /* gets the context of executor_start [nobody listens] */
+    size_t max_result_bytes; /* [ATTEMPT_MAX_RESULT_BYTES] */
+    size_t log_limit;        /* bytes of output kept [ATTEMPT_LOG_LIMIT] */
+    int64_t timeout_ms;      /* [no limit] */
+    int64_t grace_ms;        /* between SIGTERM and SIGKILL [SIGKILL at once] */
+    /* These get the context of executor_start [nobody listens]. */
+    attempt_start_cb on_start;
+    attempt_output_cb on_output;
 };
 
 /* Never fails: what is wrong is reported by `on_end`. The attempt lives until that has returned. */

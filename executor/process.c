@@ -77,6 +77,7 @@ struct process {
     struct buffer result; /* at most one byte more than the maximum */
     struct log_ring log;
     struct log_ring stderr_tail;
+    attempt_start_cb on_start;
     attempt_output_cb on_output;
     int64_t timeout_ms;
     int64_t grace_ms;
@@ -140,6 +141,7 @@ static void process_prepare(struct attempt *attempt, const struct attempt_spec *
     process->source = spec->result;
     process->max_result_bytes =
         spec->max_result_bytes > 0 ? spec->max_result_bytes : ATTEMPT_MAX_RESULT_BYTES;
+    process->on_start = spec->on_start;
     process->on_output = spec->on_output;
     process->timeout_ms = spec->timeout_ms;
     process->grace_ms = spec->grace_ms;
@@ -211,6 +213,20 @@ static void take(struct process *process, int from, const char *bytes, size_t n)
         take_up_to(&process->report, REPORT_BYTES, bytes, n);
 }
 
+static void tell_started(struct process *process)
+{
+    if (process->on_start && !process->attempt.reported)
+        process->on_start(process->attempt.context);
+}
+
+/* The launcher's report ends empty with the execve that it was for. */
+static void on_stream_end(struct process *process, struct stream *stream)
+{
+    stream_close(stream);
+    if (stream == &process->streams[SPAWN_REPORT] && process->report.size == 0)
+        tell_started(process);
+}
+
 /* Reads what is there, up to a limit that no one is kept waiting for. */
 static void stream_read(struct process *process, struct stream *stream, size_t limit)
 {
@@ -225,7 +241,7 @@ static void stream_read(struct process *process, struct stream *stream, size_t l
             continue;
         } else {
             if (n == 0 || errno != EAGAIN)
-                stream_close(stream);
+                on_stream_end(process, stream);
             return;
         }
     }
@@ -321,6 +337,7 @@ static void fail_to_spawn(struct attempt_end *end, const struct error *error)
     struct result result = result_of_failure(error->text, "", 0);
     *end = (struct attempt_end){.outcome = spawn_is_transient(error->code) ? ATTEMPT_NO_ROOM
                                                                            : ATTEMPT_SPAWN_FAILED,
+                                .error = error->code,
                                 .exit_status = -1,
                                 .result = result.text,
                                 .result_size = result.size};
@@ -398,6 +415,8 @@ static void process_start(struct attempt *attempt)
     set_oom_score(spawned.pid);
     watch_all(process, &spawned);
     write_input(process);
+    if (process->streams[SPAWN_REPORT].fd < 0)
+        tell_started(process);
     if (process->timeout_ms > 0)
         start_timer(process, process->timeout_ms);
 }

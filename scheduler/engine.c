@@ -512,7 +512,6 @@ static void on_handle_closed(uv_handle_t *handle)
     void *context = engine->closed_context;
     free(engine->early);
     free(engine->home);
-    free(engine->no_room_why);
     free(engine);
     on_closed(context);
 }

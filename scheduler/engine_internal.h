@@ -25,20 +25,21 @@ struct run {
     struct action_retry retry;
     char *result;
     uv_timer_t *later;  /* waits for room for a process */
-    uint64_t waited_ms; /* the last time that it did; 0: never */
+    uint64_t waited_ms; /* the last time that it did; 0: never, or it has started since */
     UT_hash_handle hh;
 };
 
 struct engine {
     struct engine_options options;
     struct log_writer *logs;
-    char *home;        /* HOME of tasks that run as the daemon's own user */
-    char *no_room_why; /* what was said last about it, until a process has started again */
+    char *home; /* HOME of tasks that run as the daemon's own user */
     struct run *runs;
-    int running;  /* slots taken: runs */
-    int ending;   /* those of them that have ended, and whose end is not committed */
-    int reserved; /* slots that calls under way may fill */
-    int taken;    /* tasks claimed by the call that is answered just now */
+    int running;           /* slots taken: runs */
+    int ending;            /* those of them that have ended, and whose end is not committed */
+    int reserved;          /* slots that calls under way may fill */
+    int waiting;           /* runs that have found no room for a process, and are not started yet */
+    uint64_t no_room_said; /* why: bits by errno; forgotten at a start when nobody waits */
+    int taken;             /* tasks claimed by the call that is answered just now */
     bool claiming;
     struct pace claim_pace; /* tasks that one claim asks for */
     bool reaping;           /* a call is under way, … */

@@ -16,6 +16,7 @@
 
 static void finish_run(struct run *run);
 static void start_run(struct run *run);
+static void on_start(void *context);
 static void on_output(struct attempt *attempt, enum output_stream stream, const char *text,
                       size_t size, int64_t at_us, void *context);
 
@@ -216,6 +217,7 @@ static int prepare(struct run *run, const struct answer *claimed, struct error *
             action.log_limit > 0 ? (size_t)action.log_limit : run->engine->options.log_limit,
         .timeout_ms = action.timeout_ms,
         .grace_ms = action.grace_ms,
+        .on_start = on_start,
         .on_output = on_output,
     };
     return 0;
@@ -238,9 +240,16 @@ static void on_committed(struct store_finish *finish)
     engine_check_stopped(engine);
 }
 
+static void wait_no_longer(struct run *run)
+{
+    run->engine->waiting -= run->waited_ms > 0;
+    run->waited_ms = 0;
+}
+
 static void finish_run(struct run *run)
 {
     struct engine *engine = run->engine;
+    wait_no_longer(run);
     *(run->finish.success ? &engine->stats.succeeded : &engine->stats.failed) += 1;
     arena_done(&run->arena);
     run->spec = (struct attempt_spec){0};
@@ -349,22 +358,22 @@ static void on_room(uv_timer_t *timer)
     start_run(run);
 }
 
-/* Once for all that wait because of it. */
-static void warn_of_no_room(struct run *run, const char *why)
+/* Once for all that wait because of it: the texts differ, by program and control group. */
+static void warn_of_no_room(struct run *run, const struct attempt_end *end)
 {
-    struct engine *engine = run->engine;
     struct id task = id_task(&run->held.workflow, run->held.position);
-    if (engine->no_room_why != NULL && strcmp(engine->no_room_why, why) == 0)
+    uint64_t cause = UINT64_C(1) << (-end->error % 64);
+    if (run->engine->no_room_said & cause)
         return;
+    run->engine->no_room_said |= cause;
     log_warning("no room for another process now; trying again", log_id("task", &task),
-                log_text("result", why));
-    free(engine->no_room_why);
-    engine->no_room_why = mem_text(why);
+                log_text("result", end->result));
 }
 
 static void wait_for_room(struct run *run, const struct attempt_end *end)
 {
-    warn_of_no_room(run, end->result);
+    warn_of_no_room(run, end);
+    run->engine->waiting += run->waited_ms == 0;
     run->waited_ms = run->waited_ms == 0 ? NO_ROOM_MS : run->waited_ms * 2;
     if (run->waited_ms > NO_ROOM_LAST_MS)
         run->waited_ms = NO_ROOM_LAST_MS;
@@ -372,6 +381,14 @@ static void wait_for_room(struct run *run, const struct attempt_end *end)
     run->later->data = run;
     uv_timer_init(run->engine->options.loop, run->later);
     uv_timer_start(run->later, on_room, run->waited_ms, 0);
+}
+
+static void on_start(void *context)
+{
+    struct run *run = context;
+    wait_no_longer(run);
+    if (run->engine->waiting == 0)
+        run->engine->no_room_said = 0;
 }
 
 static void on_output(struct attempt *attempt, enum output_stream stream, const char *text,
@@ -408,8 +425,6 @@ static void on_attempt_end(struct attempt *attempt, struct attempt_end *end, voi
         wait_for_room(run, end);
         return;
     }
-    free(run->engine->no_room_why);
-    run->engine->no_room_why = NULL;
     CRASH_POINT("exited");
     log_end(run, end);
     run->result = end->result;

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 import harness
-from harness import alive, eventually, make_directory, never
+from harness import alive, eventually, make_directory, never, processes
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change identities")
 
@@ -68,7 +68,11 @@ def ordinary(make):
     daemon = make("""
         tasks:
           RUN: {script: 'cat >&3'}
+          SLEEP: {command: [sleep, 600]}
+          N: {noop: true}
         test.RUN: {tasks: [RUN]}
+        test.SLEEP: {tasks: [SLEEP]}
+        test.N: {tasks: [N]}
     """)
     programs = make_directory()  # not everybody may enter that of the build
     for name in ("directord", "directord-exec"):
@@ -94,17 +98,26 @@ def no_processes(daemon):
 
 
 def test_attempts_wait_for_processes(ordinary, database):
-    """It tries again, says so once, and no attempt is used up."""
+    """It tries again, says so once, whatever else ends meanwhile, and no attempt is used up."""
+    early = ordinary.launch("SLEEP")
+    eventually(lambda: processes(f"DIRECTOR_WORKFLOW_ID={early}"), "its process")
     with no_processes(ordinary):
         workflows = [ordinary.launch("RUN", {"a": n}) for n in range(2)]
         ordinary.await_log(NO_ROOM)
+        ordinary.run("N")
+        ordinary.cancel(early)
+        ordinary.wait(early, "canceled")
         never(lambda: ordinary.log().count(NO_ROOM) > 1, "said once")  # longer than until the next try
-        assert database.sql("SELECT DISTINCT status::text, attempt, held FROM tasks") == [("progress", 1, True)]
+        assert database.sql("SELECT DISTINCT status::text, attempt, held FROM tasks"
+                            " WHERE workflow_id = ANY(%s::uuid[])", workflows) == [("progress", 1, True)]
     for n, workflow in enumerate(workflows):
         (task,) = ordinary.wait(workflow)["tasks"]
         assert task["attempt"] == 1 and task["result"]["payload"] == {"a": n}
     assert ordinary.log().count(NO_ROOM) == 1
     assert database.value("SELECT count(*) FROM attempts") == 0
+    with no_processes(ordinary):
+        ordinary.launch("RUN")
+        eventually(lambda: ordinary.log().count(NO_ROOM) == 2, "said again, since there was room")
 
 
 # --- control groups ------------------------------------------------------------------------------
@@ -191,6 +204,21 @@ def test_nobody_escapes(group, start):
     daemon.wait(workflow, "canceled")
     eventually(lambda: not groups_of_tasks(group), "no group of a task")
     assert not any(map(alive, pids))
+
+
+def test_attempts_wait_for_groups(group, start):
+    """Said once, though each attempt has a group of its own."""
+    daemon = start(IN_GROUPS)
+    most = group / "tasks/cgroup.max.descendants"
+    usual = most.read_text()
+    most.write_text("0")
+    workflows = [daemon.launch("HIDE") for _ in range(3)]
+    daemon.await_log(NO_ROOM)
+    never(lambda: daemon.log().count(NO_ROOM) > 1, "said once")  # longer than until the next try
+    most.write_text(usual)
+    for workflow in workflows:
+        daemon.wait(workflow)
+    assert daemon.log().count(NO_ROOM) == 1
 
 
 # What `group` has decides; a kernel has all three, but another hierarchy may hold them.
