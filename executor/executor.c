@@ -114,8 +114,10 @@ static void on_turn_closed(uv_handle_t *handle)
 
 static void close_if_empty(struct executor *executor)
 {
-    if (executor->closing && !executor->attempts && !uv_is_closing((uv_handle_t *)&executor->turn))
-        uv_close((uv_handle_t *)&executor->turn, on_turn_closed);
+    if (!executor->closing || executor->attempts || uv_is_closing((uv_handle_t *)&executor->turn))
+        return;
+    uv_timer_stop(&executor->sweep_timer); /* a sweep would want the next turn */
+    uv_close((uv_handle_t *)&executor->turn, on_turn_closed);
 }
 
 size_t executor_count(const struct executor *executor)

@@ -428,6 +428,29 @@ START_TEST(closing_ends_all)
 }
 END_TEST
 
+/* A sweep may begin while the executor closes, and not come to its end in its turn. */
+START_TEST(closing_amid_a_sweep)
+{
+    enum { STRANGERS = 50, IDLE_US = 2100000 };
+    pid_t strangers[STRANGERS];
+    bool closed = false;
+    struct executor *swept = executor_new(&loop, &(struct executor_options){.turn_budget_us = 1});
+    for (int i = 0; i < STRANGERS; i++) {
+        strangers[i] = fork();
+        if (strangers[i] == 0)
+            pause_for_ever();
+    }
+    usleep(IDLE_US);
+    executor_close(swept, note_closed, &closed);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    ck_assert(closed);
+    for (int i = 0; i < STRANGERS; i++) {
+        kill(strangers[i], SIGKILL);
+        waitpid(strangers[i], NULL, 0);
+    }
+}
+END_TEST
+
 /* --- in control groups ------------------------------------------------------------------------ */
 
 /* Nothing tells whose they are, but where they are. */
@@ -498,6 +521,7 @@ int main(void)
     tcase_add_test(plain, what_cannot_be_killed_ends_by_deadline);
     tcase_add_test(plain, who_hangs_in_exit_holds_up_none_that_is_younger);
     tcase_add_test(plain, closing_ends_all);
+    tcase_add_test(plain, closing_amid_a_sweep);
     add_common_tests(grouped);
     tcase_add_test(grouped, nobody_escapes_a_group);
     tcase_add_test(grouped, who_hangs_in_a_group_holds_nobody_up);
