@@ -234,9 +234,10 @@ static void on_claimed_task(struct engine *engine, const struct answer *answer)
     CRASH_POINT("claimed");
     engine->taken++;
     run_begin(engine, answer);
-    if (engine->early_count > 0 && stopped_early(engine, answer))
+    bool canceled = engine->early_count > 0 && stopped_early(engine, answer);
+    if (canceled || engine->grace_over)
         run_stop(run_find(engine, &answer->workflow, answer->position, answer->attempt),
-                 STOP_CANCELED);
+                 canceled ? STOP_CANCELED : STOP_NODE_STOPPING);
 }
 
 static void on_ended(struct engine *engine, const struct answer *answer)

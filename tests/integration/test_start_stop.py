@@ -370,6 +370,26 @@ def test_after_the_grace_they_are_stopped(start, tmp_path, database):
     eventually(lambda: daemon.workflow(workflow)["tasks"][2]["status"] == "success", "its hook runs after the restart")
 
 
+def test_what_is_claimed_after_the_grace_is_not_started(start, tmp_path, postgres, database):
+    """By a call that was under way."""
+    daemon = start(DEFINITIONS, shutdown_grace="0s")
+    other = postgres.connect(database.name)
+    other.cursor().execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
+    payload = {"file": str(tmp_path / "pids"), "for": 600}
+    caller = threading.Thread(target=daemon.launch, args=("SLEEP", payload))
+    caller.start()
+    eventually(lambda: database.value("SELECT count(*) FROM pg_stat_activity"
+                                      " WHERE wait_event_type = 'Lock' AND query LIKE '%launch%'"), "the call waits")
+    daemon.send_signal(signal.SIGTERM)
+    daemon.await_log('"stopping"')
+    other.rollback()
+    assert daemon.wait_exit() == 0
+    caller.join()
+    assert pids(tmp_path / "pids") == []
+    assert "in time" not in daemon.log()
+    assert database.sql("SELECT status::text, reason FROM workflows") == [("error", "node_stopped")]
+
+
 def test_second_signal_hurries(start, tmp_path):
     daemon = start(DEFINITIONS, shutdown_grace="10m")
     daemon.launch("DEAF", {"file": str(tmp_path / "pids")})
