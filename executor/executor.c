@@ -125,13 +125,6 @@ size_t executor_count(const struct executor *executor)
     return executor->count;
 }
 
-void executor_stop_all(struct executor *executor, enum stop_reason why)
-{
-    struct attempt *attempt, *next;
-    DL_FOREACH_SAFE(executor->attempts, attempt, next)
-    attempt_stop(attempt, why);
-}
-
 void executor_kill_all(struct executor *executor, enum stop_reason why)
 {
     struct attempt *attempt, *next;

@@ -151,5 +151,4 @@ pid_t attempt_pid(const struct attempt *attempt);
 
 /* Attempts whose end has not been reported: queued, running or being stopped. */
 size_t executor_count(const struct executor *executor);
-void executor_stop_all(struct executor *executor, enum stop_reason why);
 void executor_kill_all(struct executor *executor, enum stop_reason why);

@@ -462,8 +462,7 @@ static void on_grace_over(uv_timer_t *timer)
     if (engine->running > 0 && !engine->grace_over)
         log_warning("stopping the tasks that still run", log_int("tasks", engine->running));
     engine->grace_over = true;
-    run_stop_waiting(engine, STOP_NODE_STOPPING);
-    executor_stop_all(engine->options.executor, STOP_NODE_STOPPING);
+    run_stop_all(engine, STOP_NODE_STOPPING);
     int64_t longest_ms = LAST_ENDS_MS;
     for (struct run *run = engine->runs; run != NULL; run = run->hh.next) {
         if (run->spec.grace_ms + LAST_ENDS_MS > longest_ms)

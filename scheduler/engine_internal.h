@@ -24,8 +24,9 @@ struct run {
     struct json_span input;
     struct action_retry retry;
     char *result;
-    uv_timer_t *later;  /* waits for room for a process */
-    uint64_t waited_ms; /* the last time that it did; 0: never, or it has started since */
+    enum stop_reason stop; /* the first one that was heard of */
+    uv_timer_t *later;     /* waits for room for a process */
+    uint64_t waited_ms;    /* the last time that it did; 0: never, or it has started since */
     UT_hash_handle hh;
 };
 
@@ -101,8 +102,7 @@ char *run_home_directory(void);
 void run_begin(struct engine *engine, const struct answer *claimed);
 struct run *run_find(struct engine *engine, const struct id *workflow, int position, int attempt);
 void run_stop(struct run *run, enum stop_reason why);
-/* Ends every attempt that still waits for room. */
-void run_stop_waiting(struct engine *engine, enum stop_reason why);
+void run_stop_all(struct engine *engine, enum stop_reason why);
 
 void node_start(struct engine *engine);
 /* The node was declared dead: everything stops, then it registers as a new one. */

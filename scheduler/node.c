@@ -238,7 +238,5 @@ void node_is_dead(struct engine *engine)
     log_error("another daemon has declared this node dead; stopping its tasks and beginning anew",
               log_id("node", &engine->options.node.id));
     engine->rebirth = true;
-    struct run *run, *next;
-    HASH_ITER(hh, engine->runs, run, next)
-    run_stop(run, STOP_FENCED);
+    run_stop_all(engine, STOP_FENCED);
 }

@@ -423,6 +423,8 @@ static void on_attempt_end(struct attempt *attempt, struct attempt_end *end, voi
     run->attempt = NULL;
     if (end->outcome == ATTEMPT_NO_ROOM) { /* so it has printed nothing */
         wait_for_room(run, end);
+        if (run->stop != STOP_NONE) /* which has changed nothing, since it had ended already */
+            run_stop(run, run->stop);
         return;
     }
     CRASH_POINT("exited");
@@ -481,26 +483,29 @@ void run_begin(struct engine *engine, const struct answer *claimed)
         start_run(run);
 }
 
-void run_stop(struct run *run, enum stop_reason why)
+static void stop_waiting(struct run *run, enum stop_reason why)
 {
-    if (run->attempt != NULL) {
-        attempt_stop(run->attempt, why);
-    } else if (run->later != NULL) {
-        struct error error;
-        uv_close((uv_handle_t *)run->later, (uv_close_cb)free);
-        run->later = NULL;
-        error_set(&error, -ECANCELED, "stopped while it waited for room for a process");
-        run->finish.retryable = why == STOP_NODE_STOPPING;
-        fail_run(run, why == STOP_NODE_STOPPING ? "node_stopped" : "canceled_by_user", &error);
-    }
+    struct error error;
+    uv_close((uv_handle_t *)run->later, (uv_close_cb)free);
+    run->later = NULL;
+    error_set(&error, -ECANCELED, "stopped while it waited for room for a process");
+    run->finish.retryable = why == STOP_NODE_STOPPING;
+    fail_run(run, why == STOP_NODE_STOPPING ? "node_stopped" : "canceled_by_user", &error);
 }
 
-void run_stop_waiting(struct engine *engine, enum stop_reason why)
+void run_stop(struct run *run, enum stop_reason why)
+{
+    if (run->stop == STOP_NONE)
+        run->stop = why;
+    if (run->attempt != NULL)
+        attempt_stop(run->attempt, why);
+    else if (run->later != NULL)
+        stop_waiting(run, run->stop);
+}
+
+void run_stop_all(struct engine *engine, enum stop_reason why)
 {
     struct run *run, *next;
     HASH_ITER(hh, engine->runs, run, next)
-    {
-        if (run->later != NULL)
-            run_stop(run, why);
-    }
+    run_stop(run, why);
 }

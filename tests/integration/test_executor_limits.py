@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -68,12 +69,14 @@ def ordinary(make):
     daemon = make("""
         tasks:
           RUN: {script: 'cat >&3'}
+          AWAY: {command: ["true"], cwd: /tmp}
           SLEEP: {command: [sleep, 600]}
           N: {noop: true}
         test.RUN: {tasks: [RUN]}
+        test.AWAY: {tasks: [AWAY]}
         test.SLEEP: {tasks: [SLEEP]}
         test.N: {tasks: [N]}
-    """)
+    """, shutdown_grace="0s")
     programs = make_directory()  # not everybody may enter that of the build
     for name in ("directord", "directord-exec"):
         shutil.copy(pathlib.Path(harness.DIRECTORD).with_name(name), programs)
@@ -118,6 +121,29 @@ def test_attempts_wait_for_processes(ordinary, database):
     with no_processes(ordinary):
         ordinary.launch("RUN")
         eventually(lambda: ordinary.log().count(NO_ROOM) == 2, "said again, since there was room")
+
+
+# Says, when it is told, that there is no room.
+FULL = """#!/bin/sh
+until test -e {flag}; do sleep 0.01; done
+printf '11 no room' >&4
+"""
+
+
+def test_attempt_that_finds_no_room_while_it_is_stopped(ordinary, database):
+    """Its end and the stop are seen together, the end first: it does not wait for room then."""
+    flag = ordinary.directory / "flag"
+    ordinary.command[-1].with_name("directord-exec").write_text(FULL.format(flag=flag))
+    workflow = ordinary.launch("AWAY")
+    launcher = eventually(lambda: processes(f"DIRECTOR_WORKFLOW_ID={workflow}"), "the launcher")
+    ordinary.send_signal(signal.SIGSTOP)
+    flag.touch()
+    eventually(lambda: not any(map(alive, launcher)), "its end")
+    ordinary.send_signal(signal.SIGTERM)
+    ordinary.send_signal(signal.SIGCONT)
+    assert ordinary.wait_exit() == 0
+    assert "in time" not in ordinary.log()
+    assert database.sql("SELECT status::text, reason FROM workflows") == [("error", "node_stopped")]
 
 
 # --- control groups ------------------------------------------------------------------------------

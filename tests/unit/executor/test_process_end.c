@@ -392,7 +392,7 @@ START_TEST(kill_does_not_wait_for_the_grace)
     start_script(&run, "trap '' TERM; echo ready; sleep 100",
                  (struct attempt_spec){.grace_ms = 60000});
     wait_for_output(&run);
-    executor_stop_all(executor, STOP_NODE_STOPPING);
+    attempt_stop(run.attempt, STOP_NODE_STOPPING);
     uv_run(&loop, UV_RUN_NOWAIT);
     ck_assert_int_eq(run.ends, 0);
     ck_assert_uint_eq(executor_count(executor), 1);
