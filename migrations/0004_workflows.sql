@@ -367,10 +367,10 @@ END $$;
 
 -- Decides fires. Each schedule comes with the cursor that the sender saw and the one to move it to, with what its
 -- workflows are made of, and with the fires in between: items that name their schedule by its place in the batch, due at
--- `p_dues`, meant to run (`ran`, with a workflow) or not (`late`, `collapsed`). A schedule whose cursor stands elsewhere by now, or whose
--- new cursor lies in the database's future, is left alone; the answer `cursor` tells where each stands. A paused
--- schedule's fires do not run and say so. A schedule sent without a seen cursor is fired by hand: at once, also while it
--- is paused, and its cursor stays.
+-- `p_dues`, meant to run (`ran`, with a workflow) or not (`late`, `collapsed`). A schedule whose cursor stands elsewhere by
+-- now, or whose new cursor lies in the database's future, is left alone; the answer `cursor` tells where each stands. A
+-- paused schedule's fires do not run and say so. A schedule sent without a seen cursor is fired by hand: at once, also
+-- while it is paused, and its cursor stays.
 -- Locks: admissions by fullname, the schedules by id, then workflows by id where one is replaced.
 CREATE FUNCTION fire(p_batch uuid, p_node uuid, p_slots integer, p_repeat boolean,
                      p_schedules bigint[], p_seen timestamptz[], p_cursors timestamptz[], p_definitions bigint[],

@@ -104,10 +104,13 @@ DECLARE
     v_attempts integer[];
     v_owners uuid[];
 BEGIN
-    SELECT array_agg(n.id) INTO v_nodes FROM nodes n
-     WHERE n.id <> p_node
-       AND (n.state IN ('active', 'draining') AND n.heartbeat < v_overdue
-            OR n.state IN ('stopped', 'dead') AND n.id IN (SELECT c.node_id FROM claims c));
+    SELECT array_agg(o.id) INTO v_nodes
+      FROM (SELECT n.id FROM nodes n
+             WHERE n.id <> p_node
+               AND (n.state IN ('active', 'draining') AND n.heartbeat < v_overdue
+                    OR n.state IN ('stopped', 'dead') AND n.id IN (SELECT c.node_id FROM claims c))
+            UNION   -- a call of a dead one may have ended after its row had been cleared away
+            SELECT c.node_id FROM claims c WHERE NOT EXISTS (SELECT 1 FROM nodes n WHERE n.id = c.node_id)) o;
     IF v_nodes IS NULL THEN
         RETURN;
     END IF;
@@ -132,8 +135,8 @@ BEGIN
     SELECT array_agg(h.workflow_id), array_agg(h.position), array_agg(h.attempt), array_agg(h.node_id)
       INTO v_workflows, v_positions, v_attempts, v_owners
       FROM (SELECT h.* FROM held_tasks h
-              JOIN nodes n ON n.id = h.node_id AND n.state IN ('stopped', 'dead')
-             WHERE h.batch = ANY (v_claims)
+              LEFT JOIN nodes n ON n.id = h.node_id
+             WHERE h.batch = ANY (v_claims) AND coalesce(n.state IN ('stopped', 'dead'), true)
              ORDER BY h.workflow_id, h.position LIMIT p_limit) h;
     IF v_more THEN
         RETURN NEXT say('more');

@@ -297,7 +297,7 @@ void store_note(struct store *store, enum statement statement, const struct pg_f
     }
     if (failure->class == PG_AWAY || failure->is_overdue || strcmp(failing, failure->sqlstate) == 0)
         return;
-    strcpy(failing, failure->sqlstate);
+    memcpy(failing, failure->sqlstate, sizeof failure->sqlstate);
     LOG_AT(pg_failure_is_passing(failure) ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR,
            "a database call fails; it is made again, and this is said once",
            log_text("statement", name), log_text("error", failure->text),

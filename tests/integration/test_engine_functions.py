@@ -316,6 +316,14 @@ def test_only_overdue_nodes_are_reaped(node, database):
     assert [answer["kind"] for answer in node.heartbeat(workflow, (0, 1))] == ["dead", "lost"]
 
 
+def test_node_that_was_cleared_away_is_reaped(node, database):
+    gone = Node(database)
+    workflow, _ = gone.launch("ONE")
+    database.sql("DELETE FROM nodes WHERE id = %s", gone.id)
+    assert "ended" in kinds(node.reap())
+    assert statuses(database) == (["error"], ("error", "node_lost"))
+
+
 def test_dead_node_is_reaped_in_parts(node, database):
     for _ in range(3):
         ids = [node.new_id() for _ in range(800)]
