@@ -643,20 +643,26 @@ static void note_exit(struct process *process, const siginfo_t *info)
     process->signal = info->si_code == CLD_EXITED ? 0 : info->si_status;
 }
 
-static void on_exit_seen(uv_poll_t *poll, int status, int events)
+/* While a debugger traces it, its death is the debugger's to see first. */
+static void look_for_exit(struct process *process)
 {
-    (void)status;
-    (void)events;
-    struct process *process = poll->data;
     siginfo_t info = {0};
     int r = waitid(P_PID, (id_t)process->family.leader, &info, WEXITED | WNOHANG | WNOWAIT);
     if (r == 0 && info.si_pid == 0)
         return;
-    uv_poll_stop(poll);
     note_exit(process, &info);
     if (process->phase == RUNNING)
         set_phase(process, KILLING);
     executor_sweep_soon(process->attempt.executor);
+}
+
+/* The descriptor would go on telling: from here on it is the sweeps that look. */
+static void on_exit_seen(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    uv_poll_stop(poll);
+    look_for_exit(poll->data);
 }
 
 /* The kill of a group may have failed, for lack of a descriptor. */
@@ -672,10 +678,12 @@ static bool is_group_gone(const struct process *process)
 static enum sweep_need process_swept(struct attempt *attempt)
 {
     struct process *process = (struct process *)attempt;
-    if (!process->family.leader_ended && process->phase == TERMINATING)
-        return SWEEP_GRACE;
-    if (!process->family.leader_ended || is_closing(process))
+    if (is_closing(process))
         return SWEEP_NONE;
+    if (!process->family.leader_ended && !uv_is_active((uv_handle_t *)&process->exit.poll))
+        look_for_exit(process);
+    if (!process->family.leader_ended)
+        return process->phase == TERMINATING ? SWEEP_GRACE : SWEEP_NONE;
     if (!is_group_gone(process) || !process->family.is_gone)
         return process->phase == ABANDONED ? SWEEP_NONE : SWEEP_SOON;
     end(process);

@@ -238,6 +238,31 @@ static void pause_for_ever(void)
         pause();
 }
 
+/* The death of the leader itself is its tracer's first: the loop is at rest until we hear of it. */
+START_TEST(a_tracer_that_does_not_look_keeps_nobody_busy)
+{
+    struct run run, other;
+    int turns = 0;
+    start_script(&run, "echo ready; sleep 100", (struct attempt_spec){0});
+    wait_for_output(&run);
+    pid_t tracer = start_tracer(attempt_pid(run.attempt));
+    attempt_kill(run.attempt, STOP_CANCELED);
+    for (; run.ends == 0; turns++)
+        uv_run(&loop, UV_RUN_ONCE);
+    ck_assert_int_lt(turns, 1000);
+    ck_assert_int_eq(run.end.left_behind, tracer > 0);
+    run_done(&run);
+    if (tracer > 0) {
+        kill(tracer, SIGKILL);
+        waitpid(tracer, NULL, 0);
+    }
+    for (int i = 0; i < 2; i++) { /* the first sweep hears of it, the next one ends it */
+        run_script(&other, "exit 0", (struct attempt_spec){0});
+        run_done(&other);
+    }
+}
+END_TEST
+
 /* Makes a pid namespace with a child of our own as its first process, kills that and keeps it from
  * finishing its exit: it waits until the others in there are reaped. */
 static void hold_in_exit(int ready)
@@ -519,6 +544,7 @@ int main(void)
     tcase_add_test(plain, what_another_makes_holds_nobody_up);
     tcase_add_test(plain, many_leftovers_hold_nobody_up);
     tcase_add_test(plain, what_cannot_be_killed_ends_by_deadline);
+    tcase_add_test(plain, a_tracer_that_does_not_look_keeps_nobody_busy);
     tcase_add_test(plain, who_hangs_in_exit_holds_up_none_that_is_younger);
     tcase_add_test(plain, closing_ends_all);
     tcase_add_test(plain, closing_amid_a_sweep);
