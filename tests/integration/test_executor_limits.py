@@ -245,6 +245,11 @@ def test_attempts_wait_for_groups(group, start):
     for workflow in workflows:
         daemon.wait(workflow)
     assert daemon.log().count(NO_ROOM) == 1
+    most.write_text("0")
+    workflow = daemon.launch("HIDE")
+    eventually(lambda: daemon.log().count(NO_ROOM) == 2, "said again, since there was room")
+    most.write_text(usual)
+    daemon.wait(workflow)
 
 
 # What `group` has decides; a kernel has all three, but another hierarchy may hold them.
