@@ -93,8 +93,8 @@ class Node:
         n = len(workflows)
         return self.call(
             "finish(%s, %s, 0, false, %s::uuid[], array_fill(0, ARRAY [%s]), array_fill(1, ARRAY [%s]),"
-            " array_fill(true, ARRAY [%s]), array_fill(true, ARRAY [%s]), array_fill('1'::json, ARRAY [%s]), NULL, NULL, NULL,"
-            " NULL, NULL)", new_batch(), self.id, workflows, n, n, n, n, n)
+            " array_fill(true, ARRAY [%s]), array_fill(true, ARRAY [%s]), array_fill('1'::json, ARRAY [%s]),"
+            " NULL, NULL, NULL, NULL, NULL)", new_batch(), self.id, workflows, n, n, n, n, n)
 
     def heartbeat(self, workflow=None, *held, ago="0 s", under_way=()):
         """Says that it holds these (position, attempt) of the workflow, and no others; it knew that so long ago."""

@@ -729,8 +729,8 @@ def test_schedules_that_were_removed_are_forgotten_after_their_fires(node, datab
         return [id for (id,) in database.sql("SELECT id FROM schedules WHERE id IN (%s, %s) ORDER BY id", hand, clock)]
 
     database.sql("UPDATE schedules SET removed = now() - interval '31 d' WHERE id = %s", clock)
-    database.sql("INSERT INTO fires (schedule_id, scheduled, outcome, decided) VALUES (%s, now() - interval '29 d', 'late', now())",
-                 clock)
+    database.sql("INSERT INTO fires (schedule_id, scheduled, outcome, decided)"
+                 " VALUES (%s, now() - interval '29 d', 'late', now())", clock)
     assert left() == sorted([hand, clock])
     database.sql("UPDATE fires SET scheduled = scheduled - interval '2 d'")
     assert left() == [hand]

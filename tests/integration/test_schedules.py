@@ -115,8 +115,8 @@ def test_fires(start, database):
 
 def test_page_of_fires_reads_no_others(start, database):
     daemon = start(NOOP + "test.A: {tasks: [N], periodic: {interval: 1d}}\n")
-    database.sql("INSERT INTO fires (schedule_id, scheduled, outcome, decided) SELECT s.id, s.anchor - n * interval '1 d', 'late',"
-                 " now() FROM schedules s, generate_series(1, 9000) AS n")
+    database.sql("INSERT INTO fires (schedule_id, scheduled, outcome, decided)"
+                 " SELECT s.id, s.anchor - n * interval '1 d', 'late', now() FROM schedules s, generate_series(1, 9000) AS n")
 
     def read():
         database.sql("SELECT pg_stat_clear_snapshot()")
