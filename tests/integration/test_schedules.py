@@ -727,8 +727,10 @@ while True:
     time.sleep(0.001)
 """, str(daemon.workflows / "test.yml"), text])
     try:
-        for _ in range(50):
-            assert daemon.reload() == {"errors": [], "loaded": 200}
+        for _ in range(20):
+            found = daemon.reload()
+            assert found.pop("waiting", ["workflows.d/test.yml"]) == ["workflows.d/test.yml"]
+            assert found == {"errors": [], "loaded": 200}
     finally:
         writer.kill()
         writer.wait()
