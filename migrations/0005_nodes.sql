@@ -2,21 +2,16 @@
 
 -- A daemon begins its life. Nodes that had the same state directory are dead: this daemon holds its lock. But one that
 -- ran under another boot and was alive after this machine had booted (`p_up` ago) is not: the machine, and the directory
--- with it, was cloned. While no daemon ran nobody saw the database's clock being set back: so it is made good first.
--- Locks: as set_clock_back, then the nodes.
+-- with it, was cloned.
 CREATE FUNCTION register_node(p_id uuid, p_host text, p_boot_id text, p_state_directory text, p_version text,
                               p_queues text[], p_slots integer, p_max_input bigint,
                               p_directory_id uuid DEFAULT NULL, p_up interval DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql AS $$
-DECLARE
-    v_former uuid[];
 BEGIN
-    SELECT array_agg(n.id) INTO v_former FROM nodes n
-     WHERE n.directory_id = p_directory_id AND n.id <> p_id
+    UPDATE nodes n SET state = 'dead'
+     WHERE n.directory_id = p_directory_id AND n.state IN ('active', 'draining') AND n.id <> p_id
        AND (n.boot_id = p_boot_id OR n.heartbeat < clock_timestamp() - p_up
             OR n.heartbeat > clock_timestamp()); -- by a clock that was set back since: it tells nothing
-    PERFORM set_clock_back();
-    UPDATE nodes n SET state = 'dead' WHERE n.id = ANY (v_former) AND n.state IN ('active', 'draining');
     INSERT INTO nodes (id, host, boot_id, state_directory, directory_id, version, queues, slots, max_input)
     VALUES (p_id, p_host, p_boot_id, p_state_directory, p_directory_id, p_version, p_queues, p_slots, p_max_input)
         ON CONFLICT (id) DO UPDATE SET heartbeat = clock_timestamp();

@@ -262,22 +262,25 @@ END $$;
 
 -- The database's clock was set back. What was due by the old one is due by the new one: ready tasks at once, further
 -- attempts after their delay, daemons that are gone after a lease, runs at the latest after their whole time limit. Fires
--- wait: a cursor never moves back. Safe to repeat, by several daemons.
+-- wait: a cursor never moves back. Safe to repeat, by several daemons. About `p_limit` tasks and runs in a call; answers
+-- whether there may be others.
 -- Locks: the workflows of those tasks and runs, by id, then the nodes.
-CREATE FUNCTION set_clock_back() RETURNS void
+CREATE FUNCTION set_clock_back(p_limit integer) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();
     v_ids uuid[];
+    v_more boolean;
 BEGIN
-    SELECT array_agg(f.id) INTO v_ids
+    SELECT array_agg(f.id), count(*) = p_limit INTO v_ids, v_more
       FROM (SELECT t.workflow_id AS id FROM tasks t WHERE t.due > v_now AND t.updated > v_now
-            UNION
+            UNION ALL
             SELECT w.id FROM workflows w
              CROSS JOIN LATERAL (SELECT d.timeout FROM definitions d WHERE d.id = w.definition_id LIMIT 1) d
              WHERE w.deadline > v_now + make_interval(secs => d.timeout)
-            UNION
-            SELECT h.workflow_id FROM held_tasks h WHERE h.started > v_now) f;
+            UNION ALL
+            SELECT h.workflow_id FROM held_tasks h WHERE h.started > v_now
+             LIMIT p_limit) f;
     PERFORM lock_workflows(v_ids);
     v_now := clock_timestamp();
     UPDATE tasks t SET due = v_now + (t.due - t.updated), updated = v_now
@@ -288,6 +291,7 @@ BEGIN
       FROM definitions d
      WHERE w.id = ANY (v_ids) AND d.id = w.definition_id AND w.deadline > v_now + make_interval(secs => d.timeout);
     UPDATE nodes n SET heartbeat = v_now WHERE n.heartbeat > v_now;
+    RETURN v_more;
 END $$;
 
 -- --- what must be empty ----------------------------------------------------------------------------------------------

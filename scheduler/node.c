@@ -58,6 +58,7 @@ static void on_registered(void *context, const struct pg_failure *failure)
     }
     CRASH_POINT("registered");
     engine->started = true;
+    store_measure_clock(engine->options.store);
     log_info("node registered", log_id("node", &engine->options.node.id));
     store_reap(engine->options.store, NOBODY_MS, engine->reap_pace.now, on_past_reaped, engine);
     CRASH_POINT("reap-sent");

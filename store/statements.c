@@ -107,7 +107,7 @@ const struct pg_statement statements[STATEMENT_COUNT] = {
     [STATEMENT_SET_CLOCK_BACK] =
         {
             .name = "set_clock_back",
-            .sql = "SELECT set_clock_back()",
+            .sql = "SELECT set_clock_back(10000)",
         },
     [STATEMENT_REGISTER_NODE] =
         {

@@ -91,6 +91,7 @@ struct store *store_open(const struct store_options *options)
     store->read_deadline_ms = options->reply_timeout_ms;
     store->write_deadline_ms = 2 * options->reply_timeout_ms;
     store->epoch_us = clock_wall_us() + options->clock_offset_us - clock_boot_us();
+    store->is_set_back = true; /* perhaps, while no daemon ran */
     store->ensure = options->ensure;
     store->ensure_context = options->ensure_context;
     store->launch = open_link(store, options, NULL);
@@ -226,20 +227,28 @@ static void set_epoch(struct store *store, int64_t epoch_us)
     store->is_set_back = true;
 }
 
-static void on_set_back(void *context, const struct pg_failure *failure)
-{
-    struct store *store = context;
-    store->is_set_back = store->is_set_back || failure != NULL;
-}
+static void set_back(struct store *store);
 
 /* What failed goes again with the next measurement. */
+static void on_set_back(void *context, const struct pg_rows *rows, const struct pg_failure *failure)
+{
+    struct store *store = context;
+    bool more = failure == NULL && pg_rows_bool(rows, 0, 0);
+    store_note(store, STATEMENT_SET_CLOCK_BACK, failure);
+    store->is_set_back = store->is_set_back || failure != NULL || more;
+    if (more)
+        set_back(store);
+}
+
 static void set_back(struct store *store)
 {
     if (!store->is_set_back)
         return;
     store->is_set_back = false;
-    store_call(store, store->engine, STATEMENT_SET_CLOCK_BACK, PG_REPEATABLE | PG_WAIT, NULL,
-               on_set_back, store);
+    pg_send(
+        store->engine,
+        &(struct pg_call){.statement = STATEMENT_SET_CLOCK_BACK, .flags = PG_REPEATABLE | PG_WAIT},
+        NULL, on_set_back, store);
 }
 
 static void on_clock(void *context, const struct pg_rows *rows, const struct pg_failure *failure)
@@ -248,7 +257,8 @@ static void on_clock(void *context, const struct pg_rows *rows, const struct pg_
     int64_t trip_us = clock_boot_us() - call->sent_us;
     if (failure == NULL && trip_us < CLOCK_MAX_TRIP_US)
         set_epoch(call->store, pg_rows_time(rows, 0, 0) - (call->sent_us + trip_us / 2));
-    set_back(call->store);
+    if (failure == NULL) /* else the store may be closing */
+        set_back(call->store);
     free(call);
 }
 
