@@ -1,6 +1,6 @@
-/* Preloaded into a program, it makes it as heavy as HEAVY_MB says, with memory that was touched, and
- * notes how long each posix_spawn kept it: the time in the middle and that of the worst hundredth
- * (µs), written to the file HEAVY_TIMES when it ends. */
+/* Preloaded into a program, it makes it as heavy as HEAVY_MB says, with memory that was touched,
+ * and notes how long each posix_spawn kept it: the time in the middle and that of the worst
+ * hundredth (µs), written to the file HEAVY_TIMES when it ends. */
 #include <dlfcn.h>
 #include <spawn.h>
 #include <stdio.h>
