@@ -422,7 +422,8 @@ static bool is_doubtful(const struct catalog *catalog, const struct definition_f
 
 static int64_t doubt_left_us(const struct catalog *catalog, const struct definition_file *file)
 {
-    return is_doubtful(catalog, file) ? time_left_us(file, DEFINITION_SETTLE_MS * 1000) : 0;
+    int ms = is_being_written(catalog, file) ? DEFINITION_INSIST_MS : DEFINITION_SETTLE_MS;
+    return is_doubtful(catalog, file) ? time_left_us(file, ms * INT64_C(1000)) : 0;
 }
 
 /* May what was read of the file be a part of it? */
@@ -458,14 +459,15 @@ static void look(struct catalog *catalog, int64_t wait_us)
     uv_queue_work(catalog->options.loop, &catalog->work, read_files, on_read);
 }
 
-/* What may be a part is looked at once more when it should be complete. False: there is none, or
- * that was the second look. */
+/* What may be a part is looked at once more when it should be complete; but what is being written
+ * is left to the next one who insists. False: there is none, or that was the second look. */
 static bool look_again(struct catalog *catalog)
 {
     struct generation *next = &catalog->next;
     int64_t longest_us = 0;
     for (int i = 0; i < next->file_count; i++) {
-        int64_t left_us = doubt_left_us(catalog, &next->files[i]);
+        const struct definition_file *file = &next->files[i];
+        int64_t left_us = is_being_written(catalog, file) ? 0 : doubt_left_us(catalog, file);
         longest_us = left_us > longest_us ? left_us : longest_us;
     }
     if (longest_us == 0 || catalog->wait_us > 0)

@@ -62,7 +62,7 @@ void catalog_set_limits(struct catalog *catalog, const struct definition_limits 
 typedef void (*catalog_cb)(void *context, const struct error *error);
 void catalog_load(struct catalog *catalog, catalog_cb on_loaded, void *context);
 /* The same, and somebody insists: a file that is being written is read, too, if it has been left
- * alone for DEFINITION_SETTLE_MS. Not all who write close what they wrote, or through the
+ * alone for DEFINITION_INSIST_MS. Not all who write close what they wrote, or through the
  * directory.
  */
 void catalog_reload(struct catalog *catalog, catalog_cb on_loaded, void *context);

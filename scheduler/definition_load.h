@@ -42,6 +42,8 @@ struct definition_file {
 
 /* One that nobody has written to for so long is complete, as far as anybody can tell. */
 #define DEFINITION_SETTLE_MS 500
+/* The same for one that was not closed, and that somebody insists on. */
+#define DEFINITION_INSIST_MS 5000
 
 /* How errors name the file of that name in the directory. New memory. */
 char *definition_file_name(const char *dir, const char *name);

@@ -704,7 +704,7 @@ def test_file_in_the_making(start):
             file.write(part)
             file.flush()
             time.sleep(0.4)
-            assert daemon.reload()["loaded"] == 2
+            assert daemon.reload()["waiting"] == ["workflows.d/test.yml"]
         assert names(daemon) == ["test.A", "test.B"]
         file.write("test.C: {tasks: [N]}\n")
     assert seconds_until(lambda: names(daemon) == ["test.A", "test.C"]) < 2

@@ -43,7 +43,7 @@ DISK = "400m"  # where the database and one daemon's state lie, when we may moun
 # What may be taken out on purpose, so that there is something to see: which function loses which words.
 GUARDS = {
     "lock": [("lock_workflows", "FOR UPDATE", "")],
-    "fence": [("settle", "AND t.node_id = i.node_id AND t.attempt = i.attempt", "")],
+    "fence": [("end_attempts", "AND t.node_id = coalesce(i.node_id, p_node) AND t.attempt = i.attempt", "")],
     "cursor": [("fire", "s.cursor = u.seen AND u.cursor <= v_now", "true")],
     "cancel": [("cancel_locked", "AND w.status IN ('pending', 'progress')", "")],
 }
