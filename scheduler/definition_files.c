@@ -33,12 +33,15 @@ static int list_files(const char *dir, struct definition_file **files, int *coun
     if (!stream)
         return error_set(error, -errno, "cannot read the directory '%s': %s", dir, strerror(errno));
     struct definition_file *list = NULL;
-    int used = 0;
+    int used = 0, capacity = 0;
     errno = 0;
     for (struct dirent *entry; (entry = readdir(stream)); errno = 0) {
         if (!is_definition_file(entry->d_name))
             continue;
-        list = mem_resize(list, (size_t)used + 1, sizeof *list);
+        if (used == capacity) {
+            capacity = capacity ? 2 * capacity : 16;
+            list = mem_resize(list, (size_t)capacity, sizeof *list);
+        }
         list[used++] = (struct definition_file){.name = mem_text(entry->d_name)};
     }
     int failure = errno;
