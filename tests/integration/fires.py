@@ -2,6 +2,8 @@
 
 import datetime
 
+from harness import eventually
+
 UTC = datetime.timezone.utc
 
 
@@ -70,3 +72,22 @@ def uncovered(schedule, instants):
         place = end
     problems += [f"no row for {missed}" for missed in left[place:]]
     return problems
+
+
+def count_fires(database, name, outcome="ran"):
+    return database.value("SELECT count(*) FROM fires f JOIN schedules s ON s.id = f.schedule_id"
+                          " WHERE s.name = %s AND f.outcome = %s", name, outcome)
+
+
+def await_fires(database, name, more=1, outcome="ran", have=None):
+    """Waits for so many more than there are now."""
+    wanted = more + (count_fires(database, name, outcome) if have is None else have)
+    eventually(lambda: count_fires(database, name, outcome) >= wanted,
+               lambda: f"{wanted} fires of {name} that are {outcome}, not {count_fires(database, name, outcome)}")
+
+
+def covered(database, name, seconds, identity=None):
+    """Checks the rows of an interval against the oracle."""
+    found = Schedule(database, name, identity)
+    assert uncovered(found, interval(found.anchor, seconds, found.anchor, found.cursor)) == []
+    return found

@@ -37,20 +37,22 @@ static inline void tear_down_cgroups(void)
     cgroup_tree_done(&tree);
 }
 
-static inline TCase *add_plain_case(Suite *suite)
+static inline TCase *add_case(Suite *suite, const char *name, void (*set_up)(void),
+                              void (*tear_down)(void))
 {
-    TCase *tcase = tcase_create("plain");
-    tcase_add_checked_fixture(tcase, set_up_plain, fixture_tear_down);
+    TCase *tcase = tcase_create(name);
+    tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_set_timeout(tcase, 60);
     suite_add_tcase(suite, tcase);
     return tcase;
 }
 
+static inline TCase *add_plain_case(Suite *suite)
+{
+    return add_case(suite, "plain", set_up_plain, fixture_tear_down);
+}
+
 static inline TCase *add_grouped_case(Suite *suite)
 {
-    TCase *tcase = tcase_create("in control groups");
-    tcase_add_checked_fixture(tcase, set_up_cgroups, tear_down_cgroups);
-    tcase_set_timeout(tcase, 60);
-    suite_add_tcase(suite, tcase);
-    return tcase;
+    return add_case(suite, "in control groups", set_up_cgroups, tear_down_cgroups);
 }
