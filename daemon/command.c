@@ -78,13 +78,19 @@ static void reset_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* glibc gives memory back to the kernel after each statement, and faults it in again for the next: a
+ * third of what a call of finish() costs. What is kept instead is at most 4 MiB a process. */
+static const char *const environment[] = {
+    "PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C",
+    "MALLOC_TRIM_THRESHOLD_=4194304",    "MALLOC_MMAP_THRESHOLD_=4194304",
+    "MALLOC_TOP_PAD_=1048576",           NULL,
+};
+
 /* In the child: only calls that are safe between fork and exec in a program with threads
  * (signal-safety(7)). The death signal comes after the change of user, which clears it; a parent
  * that died before it was set shows by getppid(). */
 static void become(const struct command *command, int null_fd, pid_t parent)
 {
-    static const char *const environment[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C",
-                                              NULL};
     int input = command->input_fd < 0 ? null_fd : command->input_fd;
     int output = command->output_fd < 0 ? null_fd : command->output_fd;
 

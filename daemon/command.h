@@ -1,6 +1,6 @@
 /* Programs that the daemon runs for itself, to look after the private PostgreSQL.
  *
- * They get an environment of PATH and LC_ALL=C only, default signals, a session of their own (what
+ * They get an environment of PATH, LC_ALL=C and settings of malloc(3) only, default signals, a session of their own (what
  * is typed at the daemon's terminal is not for them) and no descriptors but 0 to 2. Callable from
  * any thread.
  */

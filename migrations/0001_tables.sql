@@ -51,6 +51,8 @@ CREATE TABLE definition_tasks (
     previous integer[] NOT NULL,        -- a success hook has the last tasks here: its args come from them
     next integer[] NOT NULL,
     waiting integer NOT NULL,           -- how many predecessors
+    closes boolean NOT NULL,            -- the only task that none follows: all others come before it, near or far, so that
+                                        -- the workflow ends when it does
     action json,                        -- what to run; NULL: nothing (noop)
     retry_limit integer NOT NULL,       -- attempts after a failed one
     retry_interval double precision NOT NULL, -- seconds before the first of them
@@ -88,8 +90,9 @@ CREATE TABLE workflows (
     comment text,
     payload json NOT NULL,
     payload_bytes integer NOT NULL GENERATED ALWAYS AS (octet_length(payload::text)) STORED
-) WITH (fillfactor = 50);               -- room for the one or two updates of a row's life on its own page (HOT): no
-                                        -- index knows what they change, but for limited ones and those with a timeout
+) WITH (fillfactor = 45);               -- room for the one or two updates of a row's life on its own page (HOT), each of
+                                        -- which makes it a little longer: no index knows what they change, but for
+                                        -- limited ones and those with a timeout
 CREATE INDEX workflows_by_name ON workflows (project, name, id);
 CREATE INDEX workflows_deadline ON workflows (deadline) WHERE deadline IS NOT NULL;
 CREATE INDEX workflows_limited ON workflows (limited, queued, id) WHERE limited IS NOT NULL;
@@ -125,7 +128,9 @@ CREATE TABLE tasks (
     -- Of the text, to know how much will be read before it is.
     result_bytes integer GENERATED ALWAYS AS (octet_length(result::text)) STORED,
     PRIMARY KEY (workflow_id, position)
-) WITH (fillfactor = 50);               -- as above: a batch updates all rows of a page at once
+) WITH (fillfactor = 37);               -- as above: a batch updates all rows of a page at once, and the claim makes them
+                                        -- longer by a quarter. With 50 a quarter of them went to other pages, which
+                                        -- took more room in all
 CREATE INDEX tasks_due ON tasks (queue, due, workflow_id, position) WHERE due IS NOT NULL;
 
 -- What each batch claimed, as long as any of it is held. So the tasks of a node are found, and a batch that is sent again

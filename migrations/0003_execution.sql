@@ -119,7 +119,9 @@ CREATE FUNCTION end_attempts(p_batch uuid, p_node uuid, p_slots integer, p_queue
                              p_attempts integer[], p_nodes uuid[], p_successes boolean[], p_retryable boolean[],
                              p_results json[], p_reasons text[], p_exits integer[], p_signals integer[], p_peaks bigint[],
                              p_cpus bigint[],
-                             OUT checked uuid[],        -- workflows that may have ended: nothing behind these attempts goes on
+                             OUT succeeded tid[],       -- workflows that end, because the task does that closes them
+                             OUT failed tid[],
+                             OUT checked uuid[],        -- others that may have ended: nothing behind these attempts goes on
                              OUT checked_rows tid[],
                              OUT again timestamptz,     -- when the first of the next attempts is due
                              OUT claims uuid[],         -- of the attempts that ended
@@ -130,9 +132,14 @@ LANGUAGE plpgsql SET enable_nestloop = off SET enable_hashjoin = on AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();
 BEGIN
-    WITH RECURSIVE hit AS MATERIALIZED (
+    WITH RECURSIVE kind AS MATERIALIZED (
+        SELECT d.*
+          FROM (SELECT DISTINCT u.* FROM unnest(p_definitions, p_positions) AS u (definition_id, "position")) k
+         CROSS JOIN LATERAL (SELECT * FROM definition_tasks d
+                              WHERE d.definition_id = k.definition_id AND d.position = k.position LIMIT 1) d
+    ), hit AS MATERIALIZED (
         SELECT t.row, t.workflow_id, t.position, t.attempt, t.is_hook, t.node_id, t.claim, t.started, i.workflow_row,
-               i.definition_id, d.next,
+               i.definition_id, d.next, d.closes,
                i.success, i.result, i.reason, i.exit_status, i.signal, i.peak_memory, i.cpu_us,
                NOT i.success AND i.retryable AND t.attempt - t.spared <= d.retry_limit AS again,
                CASE WHEN NOT i.success THEN
@@ -144,8 +151,7 @@ BEGIN
                      result, reason, exit_status, signal, peak_memory, cpu_us)
          CROSS JOIN LATERAL (SELECT t.ctid AS row, t.* FROM tasks t
                               WHERE t.workflow_id = i.workflow_id AND t.position = i.position LIMIT 1) t
-         CROSS JOIN LATERAL (SELECT * FROM definition_tasks d
-                              WHERE d.definition_id = i.definition_id AND d.position = i.position LIMIT 1) d
+          JOIN kind d ON d.definition_id = i.definition_id AND d.position = i.position
          WHERE t.status = 'progress' AND t.node_id = coalesce(i.node_id, p_node) AND t.attempt = i.attempt
     ), ended AS (   -- once each, however often the batch names them
         UPDATE tasks t
@@ -157,7 +163,8 @@ BEGIN
                peak_memory = h.peak_memory, cpu_us = h.cpu_us
           FROM hit h
          WHERE t.ctid = ANY (ARRAY (SELECT h.row FROM hit h)) AND t.ctid = h.row
-        RETURNING h.row, t.workflow_id, h.workflow_row, h.definition_id, h.next, h.is_hook, h.claim, h.success, h.again, t.due
+        RETURNING h.row, t.workflow_id, h.workflow_row, h.definition_id, h.next, h.closes, h.is_hook, h.claim, h.success,
+                  h.again, t.due
     ), kept AS (
         INSERT INTO attempts (workflow_id, position, attempt, node_id, started, finished, exit_status, signal, peak_memory,
                               cpu_us, reason, result)
@@ -175,7 +182,7 @@ BEGIN
                unnest(d.next) AS n
     ), step AS (
         SELECT e.workflow_id, e.workflow_row, e.definition_id, n AS "position", count(*)::integer AS met
-          FROM ended e, unnest(e.next) AS n WHERE e.success GROUP BY e.workflow_id, e.workflow_row, e.definition_id, n
+          FROM ended e, unnest(e.next) AS n WHERE e.success AND e.next <> '{}' GROUP BY e.workflow_id, e.workflow_row, e.definition_id, n
     ), change AS (
         SELECT t.row, t.workflow_id, s.workflow_row, s.definition_id, t.position, false AS cancel, t.waiting - s.met AS waiting,
                t.waiting = s.met AND (p_queues = '{*}' OR t.queue = ANY (p_queues)) AS mine
@@ -211,67 +218,74 @@ BEGIN
          WHERE t.ctid = ANY (ARRAY (SELECT p.row FROM placed p)) AND t.ctid = p.row
         RETURNING t.workflow_id, p.definition_id, t.position, p.take, t.due
     )
-    SELECT c.*, e.*, m.*
-      INTO checked, checked_rows, again, claims, claimed, claimed_definitions, claimed_positions, "left"
-      FROM (SELECT array_agg(o.workflow_id), array_agg(o.workflow_row)
-              FROM (SELECT e.workflow_id, e.workflow_row FROM ended e WHERE NOT e.is_hook AND NOT e.again
+    SELECT e.*, c.*, m.*
+      INTO again, claims, succeeded, failed, checked, checked_rows, claimed, claimed_definitions, claimed_positions, "left"
+      FROM (SELECT min(e.due), array_agg(e.claim),
+                   array_agg(e.workflow_row) FILTER (WHERE e.closes AND e.success),
+                   array_agg(e.workflow_row) FILTER (WHERE e.closes AND NOT e.success AND NOT e.again)
+              FROM ended e) e,
+           (SELECT array_agg(o.workflow_id), array_agg(o.workflow_row)
+              FROM (SELECT e.workflow_id, e.workflow_row FROM ended e WHERE NOT e.closes AND NOT e.is_hook AND NOT e.again
                     EXCEPT
                     SELECT c.workflow_id, c.workflow_row FROM change c WHERE NOT c.cancel) o) c,
-           (SELECT min(e.due), array_agg(e.claim) FROM ended e) e,
            (SELECT array_agg(m.workflow_id) FILTER (WHERE m.take), array_agg(m.definition_id) FILTER (WHERE m.take),
                    array_agg(m.position) FILTER (WHERE m.take), count(m.due)
               FROM moved m) m;
 END $$;
 
--- Ends those of the workflows that have no task left to run, and adds their hooks. The caller holds their locks.
-CREATE FUNCTION end_workflows(p_ids uuid[], p_rows tid[]) RETURNS SETOF answer
+-- Ends the workflows at `p_succeeded` and `p_failed`, and those of `p_checked` that have no task left to run; adds their hooks.
+-- The caller holds their locks.
+CREATE FUNCTION end_workflows(p_succeeded tid[], p_failed tid[], p_checked uuid[], p_checked_rows tid[]) RETURNS SETOF answer
 LANGUAGE plpgsql AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();
     v_succeeded tid[];
     v_failed tid[];
 BEGIN
-    SELECT array_agg(c.row) FILTER (WHERE NOT f.failed), array_agg(c.row) FILTER (WHERE f.failed)
-      INTO v_succeeded, v_failed
-      FROM unnest(p_ids, p_rows) AS c (id, row)
-     CROSS JOIN LATERAL (SELECT bool_or(t.status IN ('pending', 'progress')) AS goes_on,
-                                bool_or(t.status = 'error') AS failed
-                           FROM tasks t WHERE t.workflow_id = c.id AND NOT t.is_hook) f
-     WHERE NOT f.goes_on;
+    IF p_checked IS NOT NULL THEN
+        SELECT array_agg(c.row) FILTER (WHERE NOT f.failed), array_agg(c.row) FILTER (WHERE f.failed)
+          INTO v_succeeded, v_failed
+          FROM unnest(p_checked, p_checked_rows) AS c (id, row)
+         CROSS JOIN LATERAL (SELECT bool_or(t.status IN ('pending', 'progress')) AS goes_on,
+                                    bool_or(t.status = 'error') AS failed
+                               FROM tasks t WHERE t.workflow_id = c.id AND NOT t.is_hook) f
+         WHERE NOT f.goes_on;
+    END IF;
     RETURN QUERY
     WITH succeeded AS (
         UPDATE workflows w SET status = 'success', finished = v_now, updated = v_now, deadline = NULL, limited = NULL
-         WHERE w.ctid = ANY (v_succeeded) AND w.status = 'progress'
-        RETURNING w.*
+         WHERE w.ctid = ANY (p_succeeded || v_succeeded) AND w.status = 'progress'
+        RETURNING w.id, w.definition_id
     ), failed AS (
         UPDATE workflows w SET status = 'error', finished = v_now, updated = v_now, deadline = NULL, limited = NULL,
                                reason = (SELECT t.reason FROM tasks t     -- of the failure that came first
                                           WHERE t.workflow_id = w.id AND NOT t.is_hook AND t.status = 'error'
                                           ORDER BY t.finished, t.position LIMIT 1)
-         WHERE w.ctid = ANY (v_failed) AND w.status = 'progress'
-        RETURNING w.*
-    ), over AS (
-        SELECT s.id, s.definition_id, s.project, s.name, s.status::text, s.reason FROM succeeded s
-        UNION ALL
-        SELECT f.id, f.definition_id, f.project, f.name, f.status::text, f.reason FROM failed f
-    ), kind AS (
-        SELECT DISTINCT o.definition_id, o.status FROM over o
+         WHERE w.ctid = ANY (p_failed || v_failed) AND w.status = 'progress'
+        RETURNING w.id, w.definition_id, w.reason
+    ), over AS MATERIALIZED (
+        SELECT o.*, d.project, d.name, d.concurrency
+          FROM (SELECT s.definition_id, 'success' AS status, NULL AS reason, array_agg(s.id) AS ids
+                  FROM succeeded s GROUP BY s.definition_id
+                UNION ALL
+                SELECT f.definition_id, 'error', f.reason, array_agg(f.id)
+                  FROM failed f GROUP BY f.definition_id, f.reason) o
+         CROSS JOIN LATERAL (SELECT d.project, d.name, d.concurrency FROM definitions d
+                              WHERE d.id = o.definition_id LIMIT 1) d
     ), hooked AS (
         INSERT INTO tasks (workflow_id, position, status, is_hook, waiting, queue, due, created, updated)
-        SELECT o.id, d.position, 'pending', true, 0, d.queue, v_now, v_now, v_now
-          FROM kind k
+        SELECT u.id, d.position, 'pending', true, 0, d.queue, v_now, v_now, v_now
+          FROM over o
          CROSS JOIN LATERAL (SELECT d.position, d.queue FROM definition_tasks d
-                              WHERE d.definition_id = k.definition_id AND d.role = k.status LIMIT 1) d
-          JOIN over o ON o.definition_id = k.definition_id AND o.status = k.status
+                              WHERE d.definition_id = o.definition_id AND d.role = o.status LIMIT 1) d
+         CROSS JOIN LATERAL unnest(o.ids) AS u (id)
         RETURNING 1
     )
-    SELECT (e.a).* FROM (SELECT say('ended', o.id, status => o.status, reason => o.reason,
-                                    project => o.project, name => o.name) AS a FROM over o) e
+    SELECT a.* FROM over o
+     CROSS JOIN LATERAL say('ended', status => o.status, reason => o.reason, project => o.project, name => o.name,
+                            workflow_ids => o.ids) AS a
     UNION ALL
-    SELECT a.* FROM (SELECT DISTINCT d.project, d.name FROM kind k
-                      CROSS JOIN LATERAL (SELECT d.project, d.name, d.concurrency FROM definitions d
-                                           WHERE d.id = k.definition_id LIMIT 1) d
-                      WHERE d.concurrency IS NOT NULL) r
+    SELECT a.* FROM (SELECT DISTINCT o.project, o.name FROM over o WHERE o.concurrency IS NOT NULL) r
      CROSS JOIN LATERAL say('room', project => r.project, name => r.name) AS a
     UNION ALL
     SELECT a.* FROM (SELECT count(*) AS count FROM hooked) h
@@ -291,8 +305,8 @@ DECLARE
 BEGIN
     v_end := end_attempts(p_batch, p_node, p_slots, p_queues, p_workflows, p_rows, p_definitions, p_positions, p_attempts,
                           p_nodes, p_successes, p_retryable, p_results, p_reasons, p_exits, p_signals, p_peaks, p_cpus);
-    IF v_end.checked IS NOT NULL THEN
-        RETURN QUERY SELECT * FROM end_workflows(v_end.checked, v_end.checked_rows);
+    IF v_end.succeeded IS NOT NULL OR v_end.failed IS NOT NULL OR v_end.checked IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM end_workflows(v_end.succeeded, v_end.failed, v_end.checked, v_end.checked_rows);
     END IF;
     IF v_end.claimed IS NOT NULL THEN
         PERFORM note_claim(p_batch, p_node, v_end.claimed, v_end.claimed_positions);

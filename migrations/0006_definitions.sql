@@ -31,9 +31,10 @@ BEGIN
             ON CONFLICT (digest) DO NOTHING
         RETURNING d.id, d.digest
     )
-    INSERT INTO definition_tasks (definition_id, position, role, key, queue, previous, next, waiting, action, retry_limit,
-                                  retry_interval, retry_backoff, retry_max_interval)
+    INSERT INTO definition_tasks (definition_id, position, role, key, queue, previous, next, waiting, closes, action,
+                                  retry_limit, retry_interval, retry_backoff, retry_max_interval)
     SELECT a.id, (t.place - 1)::integer, t.role, t.key, t.queue, t.previous, t.next, cardinality(t.previous),
+           e.is_end AND count(*) FILTER (WHERE e.is_end) OVER (PARTITION BY a.id) = 1,
            t.action, t.retry_limit, t.retry_interval, t.retry_backoff, t.retry_max_interval
       FROM added a
       JOIN loaded l ON l.digest = a.digest
@@ -42,7 +43,8 @@ BEGIN
                                        retry_limit integer, retry_interval double precision,
                                        retry_backoff double precision, retry_max_interval double precision))
                 WITH ORDINALITY AS t (role, key, queue, previous, next, action, retry_limit, retry_interval,
-                                      retry_backoff, retry_max_interval, place);
+                                      retry_backoff, retry_max_interval, place)
+     CROSS JOIN LATERAL (SELECT t.role = 'task' AND t.next = '{}') AS e (is_end);
 
     RETURN QUERY
     SELECT l.place, d.id FROM loaded l JOIN definitions d ON d.digest = l.digest ORDER BY l.place;

@@ -53,9 +53,9 @@ BEGIN
     SELECT a.* FROM stopped s
      CROSS JOIN LATERAL say('stop', s.workflow_id, s.position, s.attempt, node_id => s.node_id) AS a WHERE s.held
     UNION ALL
-    SELECT a.* FROM over o
-     CROSS JOIN LATERAL say('ended', o.id, status => 'error', reason => 'timed_out', project => o.project,
-                            name => o.name) AS a
+    SELECT a.* FROM (SELECT o.project, o.name, array_agg(o.id) AS ids FROM over o GROUP BY o.project, o.name) o
+     CROSS JOIN LATERAL say('ended', status => 'error', reason => 'timed_out', project => o.project, name => o.name,
+                            workflow_ids => o.ids) AS a
     UNION ALL
     SELECT a.* FROM (SELECT DISTINCT o.project, o.name
                        FROM over o JOIN definitions d ON d.id = o.definition_id AND d.concurrency IS NOT NULL

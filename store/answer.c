@@ -30,6 +30,9 @@ enum column {
     COLUMN_RESULTS,
     COLUMN_OUTCOME,
     COLUMN_OVERSIZE,
+    COLUMN_WORKFLOWS,
+    COLUMN_POSITIONS,
+    COLUMN_ATTEMPTS,
 };
 
 /* ANSWER_NONE has no word. */
@@ -89,12 +92,32 @@ static void read_row(const struct pg_rows *rows, int row, struct answer *answer)
         read_input(rows, row, answer);
 }
 
+/* Those that differ in their workflow, and what of it they concern, only. */
+static void each_of_row(const struct pg_rows *rows, int row, struct answer *answer, answer_cb each,
+                        void *context)
+{
+    struct pg_array workflows = pg_rows_array(rows, row, COLUMN_WORKFLOWS);
+    struct pg_array positions = pg_rows_array(rows, row, COLUMN_POSITIONS);
+    struct pg_array attempts = pg_rows_array(rows, row, COLUMN_ATTEMPTS);
+    while (workflows.left > 0) {
+        answer->workflow = pg_array_id(&workflows);
+        if (positions.left > 0) {
+            answer->position = (int)pg_array_int(&positions);
+            answer->attempt = (int)pg_array_int(&attempts);
+        }
+        each(context, answer);
+    }
+}
+
 void answer_each(const struct pg_rows *rows, answer_cb each, void *context)
 {
     int count = pg_rows_count(rows);
     for (int row = 0; row < count; row++) {
         struct answer answer;
         read_row(rows, row, &answer);
-        each(context, &answer);
+        if (pg_rows_null(rows, row, COLUMN_WORKFLOWS))
+            each(context, &answer);
+        else
+            each_of_row(rows, row, &answer, each, context);
     }
 }

@@ -63,5 +63,5 @@ struct answer {
 
 typedef void (*answer_cb)(void *context, const struct answer *answer);
 
-/* Calls `each` for every row, in order. */
+/* Calls `each` for every answer, in order; a row may stand for many. */
 void answer_each(const struct pg_rows *rows, answer_cb each, void *context);

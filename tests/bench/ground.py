@@ -36,7 +36,7 @@ bench.TRUE:                     # a process, with pipes for its output and its r
 
 
 class Postgres(harness.Postgres):
-    """As the daemon's private one (daemon/postgres_cluster.c): what was committed survives a power cut."""
+    """As the daemon's private one (daemon/postgres_cluster.c, command.c): what was committed survives a power cut."""
 
     OPTIONS = {
         "listen_addresses": "",
@@ -52,6 +52,7 @@ class Postgres(harness.Postgres):
         "track_functions": "pl",
         "track_commit_timestamp": "on",
     }
+    VARIABLES = {"MALLOC_TRIM_THRESHOLD_": "4194304", "MALLOC_MMAP_THRESHOLD_": "4194304", "MALLOC_TOP_PAD_": "1048576"}
 
 
 class Ground:

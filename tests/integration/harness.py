@@ -183,6 +183,7 @@ class Postgres:
         "shared_buffers": "64MB",
         "log_line_prefix": "%m [%p] ",
     }
+    VARIABLES = {}
 
     def __init__(self):
         self.directory = make_directory()
@@ -215,7 +216,7 @@ class Postgres:
             self.process = subprocess.Popen(
                 [postgres_programs() / "postgres", "-D", self.data, "-k", self.directory, *options],
                 cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, **self.identity)
+                start_new_session=True, env=os.environ | self.VARIABLES, **self.identity)
         eventually(self.answers, "PostgreSQL answers")
 
     def answers(self):

@@ -32,7 +32,18 @@ class Node:
         with self.database.cursor() as cursor:
             cursor.execute(f"SELECT * FROM {function}", values)
             names = [column.name for column in cursor.description]
-            return [{name: value for name, value in zip(names, row) if value is not None} for row in cursor.fetchall()]
+            rows = [{name: value for name, value in zip(names, row) if value is not None} for row in cursor.fetchall()]
+        return [answer for row in rows for answer in self.answers(row)]
+
+    @staticmethod
+    def answers(row):
+        """Those that the row stands for."""
+        if "workflow_ids" not in row:
+            return [row]
+        workflows = row.pop("workflow_ids").strip("{}").split(",")
+        places = zip(row.pop("positions", []), row.pop("attempts", []))
+        return [row | {"workflow_id": workflow} | dict(zip(("position", "attempt"), next(places, ())))
+                for workflow in workflows]
 
     def set_state(self, state):
         self.database.sql("UPDATE nodes SET state = %s WHERE id = %s", state, self.id)
