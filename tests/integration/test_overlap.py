@@ -25,14 +25,15 @@ def unfinished(database, name="A"):
     return database.sql("SELECT id::text, status::text FROM workflows WHERE name = %s AND finished IS NULL ORDER BY id", name)
 
 
-def gated(name, concurrency, gate, periodic=""):
+def gated(name, concurrency, gate, interval="1h"):
+    """With `catchup: all` every instant has a row of its own, however slow the machine."""
     return (f"test.{name}: {{tasks: [GATE], concurrency: {concurrency},"
-            f" periodic: {{{periodic or 'interval: 1h'}, payload: {{gate: {gate}}}}}}}\n")
+            f" periodic: {{interval: {interval}, catchup: all, payload: {{gate: {gate}}}}}}}\n")
 
 
 def test_periodic_skip(start, database, tmp_path):
     gate = tmp_path / "gate"
-    daemon = start(GATE + gated("A", "{overlap: skip}", gate, "interval: 0.2"))
+    daemon = start(GATE + gated("A", "{overlap: skip}", gate, 0.2))
     await_fires(database, "A", 3, "overlap")
     assert len(unfinished(database)) == 1
     gate.touch()
@@ -48,7 +49,7 @@ def test_periodic_skip(start, database, tmp_path):
 
 def test_periodic_queue(start, database, tmp_path):
     gate = tmp_path / "gate"
-    daemon = start(GATE + gated("A", "{limit: 2}", gate, "interval: 0.2"))
+    daemon = start(GATE + gated("A", "{limit: 2}", gate, 0.2))
     await_fires(database, "A", 5)
     found = unfinished(database)
     eventually(lambda: [status for _, status in unfinished(database)][:2] == ["progress"] * 2, "two run")
@@ -64,7 +65,7 @@ def test_periodic_queue(start, database, tmp_path):
 
 def test_periodic_replace(start, database, tmp_path):
     gate = tmp_path / "gate"
-    daemon = start(GATE + gated("A", "{limit: 2, overlap: replace}", gate, "interval: 0.3"))
+    daemon = start(GATE + gated("A", "{limit: 2, overlap: replace}", gate, 0.3))
     await_fires(database, "A", 5)
     daemon.post("/api/schedules/test.A/pause")
     found = unfinished(database)
@@ -180,7 +181,7 @@ def test_skip_across_a_restart(start, database, tmp_path):
 @pytest.mark.parametrize("overlap", ["queue", "skip", "replace"])
 def test_limit_across_two_daemons(make, database, overlap):
     definition = ("tasks: {S: {command: [sleep, 0.05]}}\n"
-                  f"test.A: {{tasks: [S], concurrency: {{limit: 2, overlap: {overlap}}}, periodic: {{interval: 20ms}}}}")
+                  f"test.A: {{tasks: [S], concurrency: {{limit: 2, overlap: {overlap}}}, periodic: {{interval: 20ms, catchup: all}}}}")
     daemons = [make(definition).start(), make(definition).start()]
     body = {"project": "test", "name": "A", "payload": {}}
     for number in range(40):

@@ -18,7 +18,7 @@ def test_interval(start, database):
         tasks:
           ECHO: {script: cat > $DIRECTOR_RESULT}
           SCHEDULED: {command: [printenv, DIRECTOR_SCHEDULED_AT], result: stdout}
-        test.A: {tasks: [ECHO, SCHEDULED], periodic: {interval: 0.5, payload: {z: 1, a: [2]}}}
+        test.A: {tasks: [ECHO, SCHEDULED], periodic: {interval: 0.5, catchup: all, payload: {z: 1, a: [2]}}}
         """)
     eventually(lambda: len(fires(database)) >= 4, "four fires")
     anchor = database.value("SELECT anchor FROM schedules")

@@ -67,7 +67,7 @@ def test_list(start):
 
 def test_fires(start, database):
     daemon = start(NOOP + dedent("""
-        test.A: {tasks: [N], periodic: [{interval: 0.2}, {name: other, interval: 0.3}]}
+        test.A: {tasks: [N], periodic: [{interval: 0.2, catchup: all}, {name: other, interval: 0.3, catchup: all}]}
         test.B: {tasks: [N], periodic: {interval: 1h}}
         """))
     await_fires(database, "A", 10)
