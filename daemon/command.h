@@ -1,8 +1,8 @@
 /* Programs that the daemon runs for itself, to look after the private PostgreSQL.
  *
- * They get an environment of PATH, LC_ALL=C and settings of malloc(3) only, default signals, a session of their own (what
- * is typed at the daemon's terminal is not for them) and no descriptors but 0 to 2. Callable from
- * any thread.
+ * They get an environment of PATH, LC_ALL=C and settings of malloc(3) only, default signals, a
+ * session of their own (what is typed at the daemon's terminal is not for them) and no descriptors
+ * but 0 to 2. Callable from any thread.
  */
 #pragma once
 
