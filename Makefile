@@ -178,7 +178,7 @@ $(filter-out %.so,$(YARDSTICKS)): %: %.o
 .SECONDARY: $(YARDSTICKS:=.o)
 $(BUILD)/tests/bench/%.so: tests/bench/%.c
 	@mkdir -p $(@D)
-	$(Q)$(CC) -fPIC -shared $(WARNINGS) $(CFLAGS) $< -o $@
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -fPIC -shared $(WARNINGS) $(CFLAGS) $< -o $@
 
 .PHONY: bench bench-run bench-peers
 bench: ## measure everything, each beside a yardstick; bench-LINE measures one line (BENCH_SECONDS, BENCH_ROUNDS, BENCH_FULL)

@@ -33,7 +33,7 @@ enum sweep_need {
 
 struct attempt_kind {
     size_t size;     /* of its struct, which begins with a struct attempt */
-    bool slow_start; /* starts are rationed in each turn of the loop */
+    bool slow_start; /* few are under way at once; the end of a start is told by attempt_started */
     /* Takes over what the spec gives. */
     void (*prepare)(struct attempt *attempt, const struct attempt_spec *spec);
     /* Called from the loop; may report the end itself. */
@@ -74,7 +74,8 @@ struct executor {
                    */
     struct attempt *attempts;
     struct attempt_queue quick; /* all start in the next turn */
-    struct attempt_queue slow;  /* as many as the budget allows */
+    struct attempt_queue slow;  /* a few at once */
+    int starting;               /* of these */
     size_t count;
     bool sweep_wanted;
     bool sweep_goes_on; /* its time was up: the rest of it comes in the next turn */
@@ -89,6 +90,10 @@ struct executor {
 void attempt_report(struct attempt *attempt, struct attempt_end *end);
 /* The last act; never before attempt_report. */
 void attempt_release(struct attempt *attempt);
+/* A slow start is over, with whatever outcome. */
+void attempt_started(struct attempt *attempt);
+/* Reports and releases one that was stopped before anything of it ran. */
+void attempt_report_unstarted(struct attempt *attempt);
 /* Asks for a sweep of the children in the next turn. */
 void executor_sweep_soon(struct executor *executor);
 /* The exception's text of an attempt that was stopped. */

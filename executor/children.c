@@ -85,11 +85,26 @@ void children_done(struct children *children)
     buffer_done(&children->text);
 }
 
-void children_add_family(struct children *children, struct family *family)
+void children_await_family(struct children *children, struct family *family)
 {
-    add(children, family->leader, CHILD_LEADER)->family = family;
+    family->awaited_since_us = clock_mono_us();
+    LL_PREPEND2(children->awaited, family, next_awaited);
     if (family->name)
         HASH_ADD_KEYPTR(hh, children->by_name, family->name, strlen(family->name), family);
+}
+
+static void await_no_more(struct children *children, struct family *family)
+{
+    if (family->awaited_since_us == 0)
+        return;
+    family->awaited_since_us = 0;
+    LL_DELETE2(children->awaited, family, next_awaited);
+}
+
+void children_add_family(struct children *children, struct family *family)
+{
+    await_no_more(children, family);
+    add(children, family->leader, CHILD_LEADER)->family = family;
 }
 
 void children_remove_family(struct children *children, struct family *family)
@@ -106,6 +121,7 @@ void children_remove_family(struct children *children, struct family *family)
             child->family = NULL;
         }
     }
+    await_no_more(children, family);
     if (family->name)
         HASH_DEL(children->by_name, family);
     family->name = NULL;
@@ -213,6 +229,18 @@ static bool is_changing(struct children *children, struct child *child)
            clock_mono_us() - child->met_at_mono_us < EXEC_LASTS_US;
 }
 
+/* May it be in the session of a leader whose number nobody has told us yet? */
+static bool may_be_awaited(const struct children *children, const struct child *child)
+{
+    const struct family *family;
+    LL_FOREACH2(children->awaited, family, next_awaited)
+    {
+        if (family->awaited_since_us <= child->met_at_mono_us)
+            return true;
+    }
+    return false;
+}
+
 /* Settles the role of an unknown child, unless it is too early to say. */
 static void judge(struct children *children, struct child *child)
 {
@@ -230,7 +258,10 @@ static void judge(struct children *children, struct child *child)
         if (known)
             child->family = family_of_environment(children);
     }
-    child->role = child->family ? CHILD_MEMBER : CHILD_STRANGER;
+    if (child->family)
+        child->role = CHILD_MEMBER;
+    else if (!may_be_awaited(children, child))
+        child->role = CHILD_STRANGER;
 }
 
 /* --- one child ------------------------------------------------------------------------------ */

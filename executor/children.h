@@ -43,6 +43,9 @@ struct family {
     pid_t told[DESCENDANTS_MAX]; /* descendants that have had their SIGTERM before being adopted */
     size_t told_count;
 
+    int64_t awaited_since_us; /* monotonic; its leader is being started; 0: it is not */
+    struct family *next_awaited;
+
     /* The sweep's own. */
     bool is_judged;         /* the leader had ended before this look began */
     size_t members;         /* that this look has met, those included that died with it */
@@ -60,7 +63,8 @@ struct children {
     int list_fd; /* /proc/PID/task/PID/children, -1 where there is none */
     struct child *table;
     struct family *by_name;
-    struct buffer text; /* what was read last from /proc */
+    struct family *awaited; /* those without a leader yet */
+    struct buffer text;     /* what was read last from /proc */
 
     /* The look that is under way. */
     unsigned look;         /* its number */
@@ -73,7 +77,12 @@ struct children {
 
 void children_init(struct children *children);
 void children_done(struct children *children);
+/* The family's leader is about to be started, on another thread: what this leaves may be adopted
+ * before its number is known here. */
+void children_await_family(struct children *children, struct family *family);
+/* An awaited one has a leader now. */
 void children_add_family(struct children *children, struct family *family);
+/* Also an awaited one. */
 void children_remove_family(struct children *children, struct family *family);
 /* Signals the leader's process group. SIGTERM is followed by SIGCONT, since stopped processes could
  * not act on it. */

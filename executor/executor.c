@@ -14,6 +14,8 @@
 
 #define TURN_BUDGET_US 2000
 #define KILL_WAIT_MS 5000
+/* Slow starts at once: the next one has begun while the loop is told of the one before. */
+#define STARTS_AT_ONCE 2
 
 /* How soon the next sweep comes: at first at once, since what was killed dies within a millisecond,
  * later less often; and when nothing is awaited, to reap orphans. */
@@ -205,7 +207,7 @@ const char *stop_reason_text(enum stop_reason why)
     return "stopped";
 }
 
-static void report_unstarted(struct attempt *attempt)
+void attempt_report_unstarted(struct attempt *attempt)
 {
     struct result result = result_of_failure(stop_reason_text(attempt->why), "", 0);
     struct attempt_end end = {.outcome = ATTEMPT_STOPPED,
@@ -260,9 +262,10 @@ static void start_next(struct attempt_queue *queue)
 {
     struct attempt *attempt = queue_pop(queue);
     if (attempt->why != STOP_NONE) {
-        report_unstarted(attempt);
+        attempt_report_unstarted(attempt);
     } else {
         attempt->started = true;
+        attempt->executor->starting += attempt->kind->slow_start;
         attempt->kind->start(attempt);
     }
 }
@@ -276,14 +279,25 @@ static void start_quick(struct executor *executor)
         start_next(&queue);
 }
 
+static bool may_start_slow(const struct executor *executor)
+{
+    return executor->slow.first && executor->starting < STARTS_AT_ONCE;
+}
+
 static void start_slow(struct executor *executor)
 {
     int64_t end_mono_us = clock_mono_us() + executor->options.turn_budget_us;
-    while (executor->slow.first) {
+    while (may_start_slow(executor)) {
         start_next(&executor->slow);
         if (clock_mono_us() >= end_mono_us)
             break;
     }
+}
+
+void attempt_started(struct attempt *attempt)
+{
+    attempt->executor->starting--;
+    uv_idle_start(&attempt->executor->turn, on_turn);
 }
 
 /* True when all of the children were seen, whatever was asked for meanwhile. */
@@ -351,6 +365,6 @@ static void on_turn(uv_idle_t *idle)
     start_quick(executor);
     start_slow(executor);
     if (!executor->sweep_wanted && !executor->sweep_goes_on && !executor->quick.first &&
-        !executor->slow.first)
+        !may_start_slow(executor))
         uv_idle_stop(idle);
 }

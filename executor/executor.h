@@ -1,12 +1,12 @@
 /* The executor runs attempts at tasks on the loop and reports how each ended.
  *
- * An attempt is handed over with executor_start, is queued, started within the next turns of the
- * loop (a few a turn, since a process start blocks for about half a millisecond) and ends in
- * exactly one call of its on_end. That call comes when nothing of the attempt is left: its process
- * is reaped, and so is whatever it left behind (its process group, its session, and detached
- * processes that carry its DIRECTOR_TASK_ID and DIRECTOR_ATTEMPT). Only what cannot be killed (a
- * process stuck in the kernel, or one of another user's) ends by deadline instead, and says so. No
- * callback fires before the call that asked for it has returned.
+ * An attempt is handed over with executor_start, is queued, started soon (processes a few at a
+ * time, on threads of libuv's pool, since the kernel keeps whoever starts one for up to some
+ * milliseconds) and ends in exactly one call of its on_end. That call comes when nothing of the
+ * attempt is left: its process is reaped, and so is whatever it left behind (its process group, its
+ * session, and detached processes that carry its DIRECTOR_TASK_ID and DIRECTOR_ATTEMPT). Only what
+ * cannot be killed (a process stuck in the kernel, or one of another user's) ends by deadline
+ * instead, and says so. No callback fires before the call that asked for it has returned.
  *
  * The executor makes the daemon a child subreaper: orphans of its children become children of the
  * daemon. It kills only what it can attribute to an attempt, and reaps every dead child of the main
@@ -31,7 +31,7 @@ struct executor;
 struct attempt;
 
 struct executor_options {
-    /* Time that starts, and as much that sweeps, may take in one turn of the loop; 0: 2,000. */
+    /* Time that sweeps, and as much that starts, may take in one turn of the loop; 0: 2,000. */
     int64_t turn_budget_us;
     int64_t kill_wait_ms; /* from SIGKILL to giving up on what does not die; 0: 5,000 */
     /* These two outlive the executor. */

@@ -1,18 +1,20 @@
 /* The attempt that is a process.
  *
- * All goes well: `start` spawns the program; its output is read as it comes; the pidfd says that it
- * has exited, with which its group and whatever else is left of it are killed; a sweep of the
- * children finds nothing of it any more; what the pipes still hold is read; the leader is reaped
- * and the end reported. End of file on a pipe means nothing, since anyone may hold its other end.
+ * All goes well: `start` has a thread of libuv's pool spawn the program, and what belongs to the
+ * attempt is the thread's meanwhile; its output is read as it comes; the pidfd says that it has
+ * exited, with which its group and whatever else is left of it are killed; a sweep of the children
+ * finds nothing of it any more; what the pipes still hold is read; the leader is reaped and the end
+ * reported. End of file on a pipe means nothing, since anyone may hold its other end.
  *
  *     RUNNING ──stop, time-out──▶ TERMINATING ──grace over──▶ KILLING ──kill_wait over──▶ ABANDONED
  *        └────────────exit, kill─────────────────────────────────▲
  *
- * In TERMINATING everything has had SIGTERM, and the exit of the leader alone changes nothing: the
- * program that a shell was waiting for keeps its grace. In KILLING everything has SIGKILL. In both,
- * the end comes as soon as the leader has exited and no other process of the family lives.
- * ABANDONED is reported with left_behind, and goes on looking until the rest is gone or the
- * executor closes. Each state has one timer.
+ * Before RUNNING comes STARTING; a stop or kill waits until the program runs. In TERMINATING
+ * everything has had SIGTERM, and the exit of the leader alone changes nothing: the program that a
+ * shell was waiting for keeps its grace. In KILLING everything has SIGKILL. In both, the end comes
+ * as soon as the leader has exited and no other process of the family lives. ABANDONED is reported
+ * with left_behind, and goes on looking until the rest is gone or the executor closes. Each state
+ * has one timer.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -46,7 +48,7 @@
 /* Under memory pressure the kernel takes tasks before the daemon and its database. */
 #define OOM_SCORE "500"
 
-enum phase { RUNNING, TERMINATING, KILLING, ABANDONED };
+enum phase { STARTING, RUNNING, TERMINATING, KILLING, ABANDONED };
 
 struct stream {
     uv_poll_t poll;
@@ -81,6 +83,7 @@ struct process {
     attempt_output_cb on_output;
     int64_t timeout_ms;
     int64_t grace_ms;
+    bool kill_when_runs; /* what the reason to stop asks for, in STARTING */
 
     struct family family;
     char *name; /* of the family and the group, or NULL */
@@ -94,6 +97,17 @@ struct process {
     int open_handles;
 };
 
+/* A spawn under way, and what came of it. */
+struct start {
+    uv_work_t work;
+    struct process *process;
+    struct spawned spawned;
+    int code;
+    struct error error;
+};
+
+static void process_stop(struct attempt *attempt, enum stop_reason why);
+static void process_kill(struct attempt *attempt, enum stop_reason why);
 static void on_exit_seen(uv_poll_t *poll, int status, int events);
 static void on_phase_timer(uv_timer_t *timer);
 
@@ -346,9 +360,14 @@ static void fail_to_spawn(struct attempt_end *end, const struct error *error)
 static void report_spawn_failure(struct process *process, const struct error *error)
 {
     struct attempt_end end;
-    fail_to_spawn(&end, error);
+    children_remove_family(&process->attempt.executor->children, &process->family);
     if (process->cgroup)
         cgroup_remove(process->cgroup);
+    if (process->attempt.why != STOP_NONE) {
+        attempt_report_unstarted(&process->attempt);
+        return;
+    }
+    fail_to_spawn(&end, error);
     attempt_report(&process->attempt, &end);
     attempt_release(&process->attempt);
 }
@@ -397,28 +416,58 @@ static int spawn(struct process *process, struct spawned *spawned, struct error 
     return code;
 }
 
-static void process_start(struct attempt *attempt)
+/* On a thread of the pool. */
+static void spawn_in_worker(uv_work_t *work)
 {
-    struct process *process = (struct process *)attempt;
-    struct spawned spawned;
-    struct error error;
-    process->started_us = clock_wall_us();
-    CRASH_POINT("before-spawn");
-    if (spawn(process, &spawned, &error) < 0) {
-        report_spawn_failure(process, &error);
-        return;
-    }
-    CRASH_POINT("spawned");
+    struct start *start = work->data;
+    start->code = spawn(start->process, &start->spawned, &start->error);
+    if (start->code == 0)
+        set_oom_score(start->spawned.pid);
+}
+
+static void run(struct process *process, const struct spawned *spawned)
+{
+    enum stop_reason why = process->attempt.why;
     arena_done(&process->arena);
-    process->family = (struct family){.leader = spawned.pid, .name = process->name};
-    children_add_family(&attempt->executor->children, &process->family);
-    set_oom_score(spawned.pid);
-    watch_all(process, &spawned);
+    process->phase = RUNNING;
+    process->family.leader = spawned->pid;
+    children_add_family(&process->attempt.executor->children, &process->family);
+    watch_all(process, spawned);
     write_input(process);
     if (process->streams[SPAWN_REPORT].fd < 0)
         tell_started(process);
     if (process->timeout_ms > 0)
         start_timer(process, process->timeout_ms);
+    if (why != STOP_NONE)
+        (process->kill_when_runs ? process_kill : process_stop)(&process->attempt, why);
+}
+
+static void on_spawned(uv_work_t *work, int status)
+{
+    (void)status;
+    struct start *start = work->data;
+    struct process *process = start->process;
+    attempt_started(&process->attempt);
+    if (start->code < 0) {
+        report_spawn_failure(process, &start->error);
+    } else {
+        CRASH_POINT("spawned");
+        run(process, &start->spawned);
+    }
+    free(start);
+}
+
+static void process_start(struct attempt *attempt)
+{
+    struct process *process = (struct process *)attempt;
+    process->started_us = clock_wall_us();
+    process->family = (struct family){.name = process->name};
+    CRASH_POINT("before-spawn");
+    struct start *start = mem_new(1, sizeof *start);
+    start->process = process;
+    start->work.data = start;
+    children_await_family(&attempt->executor->children, &process->family);
+    must(uv_queue_work(attempt->executor->loop, &start->work, spawn_in_worker, on_spawned));
 }
 
 /* --- the end -------------------------------------------------------------------------------- */
@@ -589,6 +638,7 @@ static void set_phase(struct process *process, enum phase phase)
 {
     process->phase = phase;
     switch (phase) {
+    case STARTING:
     case RUNNING:
         break;
     case TERMINATING:
@@ -609,10 +659,20 @@ static void set_phase(struct process *process, enum phase phase)
     }
 }
 
+/* The process is its thread's until it runs. */
+static bool is_put_off(struct process *process, enum stop_reason why)
+{
+    if (process->phase != STARTING)
+        return false;
+    if (process->attempt.why == STOP_NONE)
+        process->attempt.why = why;
+    return true;
+}
+
 static void process_stop(struct attempt *attempt, enum stop_reason why)
 {
     struct process *process = (struct process *)attempt;
-    if (process->phase != RUNNING)
+    if (is_put_off(process, why) || process->phase != RUNNING)
         return;
     attempt->why = why;
     set_phase(process, process->grace_ms > 0 ? TERMINATING : KILLING);
@@ -621,6 +681,10 @@ static void process_stop(struct attempt *attempt, enum stop_reason why)
 static void process_kill(struct attempt *attempt, enum stop_reason why)
 {
     struct process *process = (struct process *)attempt;
+    if (is_put_off(process, why)) {
+        process->kill_when_runs = true;
+        return;
+    }
     if (process->phase == RUNNING)
         attempt->why = why;
     if (process->phase < KILLING)
@@ -678,7 +742,7 @@ static bool is_group_gone(const struct process *process)
 static enum sweep_need process_swept(struct attempt *attempt)
 {
     struct process *process = (struct process *)attempt;
-    if (is_closing(process))
+    if (process->phase == STARTING || is_closing(process))
         return SWEEP_NONE;
     if (!process->family.leader_ended && !uv_is_active((uv_handle_t *)&process->exit.poll))
         look_for_exit(process);

@@ -13,6 +13,8 @@
 
 #include "executor/program.h"
 
+enum { WATCH_TRIES = 1000, WATCH_PAUSE_US = 1000 };
+
 bool spawn_is_transient(int code)
 {
     return code == -EAGAIN || code == -ENOMEM || code == -EMFILE || code == -ENFILE ||
@@ -112,14 +114,19 @@ static int run(const struct spawn_request *request, const struct pipes *pipes, p
     return -r;
 }
 
-/* Without a pidfd nobody would see the process end. Its own ends of the pipes were closed just now,
- * so that there is a descriptor free for it; should it fail still, the process goes at once. */
+/* Its own ends of the pipes were closed just now, so that there are descriptors free for it;
+ * another thread may have taken them, and will give some back. Without a pidfd nobody would see the
+ * process end: should none be had for so long, it goes at once. */
 static int watch(pid_t pid, int *pidfd, struct error *error)
 {
-    *pidfd = pidfd_open(pid, 0);
-    if (*pidfd >= 0)
-        return 0;
-    int code = -errno;
+    int code = 0;
+    for (int i = 0; i < WATCH_TRIES; i++) {
+        *pidfd = pidfd_open(pid, 0);
+        if (*pidfd >= 0)
+            return 0;
+        code = -errno;
+        usleep(WATCH_PAUSE_US);
+    }
     kill(-pid, SIGKILL);
     waitpid(pid, NULL, 0);
     return error_set(error, code, "cannot watch the process: %s", strerror(-code));

@@ -1,7 +1,8 @@
 /* Starts a program as a process with its pipes, by posix_spawn, in the directory `/`.
  *
- * posix_spawn returns when the program runs: it must be a file that cannot keep the daemon waiting,
- * such as the launcher's, or one of program_find_near.
+ * posix_spawn returns when the program runs: it must be a file that cannot keep the caller waiting,
+ * a thread of libuv's pool that others need, too; such as the launcher's, or one of
+ * program_find_near.
  *
  * The process leads a session and group of its own, has default signal dispositions and an empty
  * mask, real pipes as descriptors 0, 1 and 2, a pipe or /dev/null as 3, a pipe as 4 if asked for,
@@ -32,8 +33,9 @@ struct spawned {
                            was not asked for */
 };
 
-/* Blocks until the program runs or could not be run: some tenths of a millisecond. Nothing is left
- * behind on failure. */
+/* Blocks until the program runs or could not be run: some tenths of a millisecond, or some
+ * milliseconds where the kernel is slow. Nothing is left behind on failure. Callable from any
+ * thread. */
 int spawn_process(const struct spawn_request *request, struct spawned *spawned,
                   struct error *error);
 /* Is the failure one of the machine's passing states (no pid, descriptor or memory free) and not of

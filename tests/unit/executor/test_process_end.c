@@ -352,6 +352,32 @@ START_TEST(stop_before_the_start_starts_nothing)
 }
 END_TEST
 
+/* After the turn that hands the start to its thread, which takes longer than the turn. */
+START_TEST(stop_while_it_starts)
+{
+    static void (*const ways[])(struct attempt *, enum stop_reason) = {attempt_stop, attempt_kill};
+    static const char *const programs[] = {"sleep 100", "(setsid sleep 100 &) ; sleep 100", NULL};
+    for (int i = 0; i < 6; i++) {
+        const char *argv[] = {programs[i / 2] ? "/bin/sh" : "no-such-program", "-c",
+                              programs[i / 2], NULL};
+        struct run run;
+        int64_t begun_us = clock_mono_us();
+        start(&run, &(struct attempt_spec){
+                        .argv = argv, .envp = environment, .grace_ms = i % 2 ? 60000 : 1000});
+        uv_run(&loop, UV_RUN_NOWAIT);
+        ways[i % 2](run.attempt, STOP_FENCED);
+        attempt_stop(run.attempt, STOP_CANCELED);
+        wait_for(&run);
+        ck_assert_int_eq(run.end.outcome, ATTEMPT_STOPPED);
+        ck_assert_int_eq(run.end.why, STOP_FENCED);
+        ck_assert(!run.end.left_behind);
+        ck_assert_int_eq(run.marked, 0);
+        ck_assert_int_lt(clock_mono_us() - begun_us, SOON_US);
+        run_done(&run);
+    }
+}
+END_TEST
+
 /* A grace of a minute is not waited for. */
 START_TEST(stops)
 {
@@ -430,7 +456,7 @@ START_TEST(kill_does_not_wait_for_the_grace)
 }
 END_TEST
 
-/* Queued and running ones; tear_down finds that nothing is left. */
+/* Queued, starting and running ones, after so many turns; tear_down finds that nothing is left. */
 START_TEST(closing_ends_all)
 {
     enum { COUNT = 30 };
@@ -439,7 +465,7 @@ START_TEST(closing_ends_all)
     for (int i = 0; i < COUNT; i++)
         start_script(&runs[i], "(setsid sleep 100 &) ; sleep 100",
                      (struct attempt_spec){.grace_ms = 60000});
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < _i; i++)
         uv_run(&loop, UV_RUN_ONCE);
     executor_close(executor, note_closed, &closed);
     uv_run(&loop, UV_RUN_DEFAULT);
@@ -529,6 +555,7 @@ static void add_common_tests(TCase *tcase)
     tcase_add_test(tcase, nothing_is_left);
     tcase_add_test(tcase, others_are_left_alone);
     tcase_add_test(tcase, stop_before_the_start_starts_nothing);
+    tcase_add_test(tcase, stop_while_it_starts);
     tcase_add_test(tcase, stops);
     tcase_add_test(tcase, kill_does_not_wait_for_the_grace);
 }
@@ -546,7 +573,7 @@ int main(void)
     tcase_add_test(plain, what_cannot_be_killed_ends_by_deadline);
     tcase_add_test(plain, a_tracer_that_does_not_look_keeps_nobody_busy);
     tcase_add_test(plain, who_hangs_in_exit_holds_up_none_that_is_younger);
-    tcase_add_test(plain, closing_ends_all);
+    tcase_add_loop_test(plain, closing_ends_all, 0, 6);
     tcase_add_test(plain, closing_amid_a_sweep);
     add_common_tests(grouped);
     tcase_add_test(grouped, nobody_escapes_a_group);
