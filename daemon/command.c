@@ -79,7 +79,7 @@ static void reset_signals(void)
 }
 
 /* glibc gives memory back to the kernel after each statement, and faults it in again for the next:
- * a third of what a call of finish() costs. What is kept instead is at most 4 MiB a process. */
+ * a third of what a call of finish() costs. What is kept instead are some MiB a process. */
 static const char *const environment[] = {
     "PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C",
     "MALLOC_TRIM_THRESHOLD_=4194304",    "MALLOC_MMAP_THRESHOLD_=4194304",

@@ -76,6 +76,7 @@ struct executor {
     struct attempt_queue quick; /* all start in the next turn */
     struct attempt_queue slow;  /* a few at once */
     int starting;               /* of these */
+    bool start_hangs;           /* and it was said */
     size_t count;
     bool sweep_wanted;
     bool sweep_goes_on; /* its time was up: the rest of it comes in the next turn */

@@ -127,6 +127,18 @@ void children_remove_family(struct children *children, struct family *family)
     family->name = NULL;
 }
 
+int64_t children_awaited_since_us(const struct children *children)
+{
+    int64_t oldest_us = 0;
+    const struct family *family;
+    LL_FOREACH2(children->awaited, family, next_awaited)
+    {
+        if (oldest_us == 0 || family->awaited_since_us < oldest_us)
+            oldest_us = family->awaited_since_us;
+    }
+    return oldest_us;
+}
+
 void family_signal(struct family *family, int signal)
 {
     kill(-family->leader, signal);

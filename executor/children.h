@@ -14,6 +14,10 @@
  * tells any more whose it is, may be of each family whose leader is older than it: no other one
  * waits.
  *
+ * The list of the adopted is that of the main thread. Leaders are started by other threads, which
+ * never end, and are not in it; nor is what a leader makes its own sibling (CLONE_PARENT of
+ * clone(2)), which is found in a control group only.
+ *
  * Where the kernel has no /proc/PID/task/PID/children (CONFIG_PROC_CHILDREN), adopted processes are
  * not seen.
  */
@@ -77,8 +81,8 @@ struct children {
 
 void children_init(struct children *children);
 void children_done(struct children *children);
-/* The family's leader is about to be started, on another thread: what this leaves may be adopted
- * before its number is known here. */
+/* The family's leader is about to be started, on another thread: what it leaves behind may be
+ * adopted before its number is known here. */
 void children_await_family(struct children *children, struct family *family);
 /* An awaited one has a leader now. */
 void children_add_family(struct children *children, struct family *family);
@@ -89,6 +93,8 @@ void children_remove_family(struct children *children, struct family *family);
 void family_signal(struct family *family, int signal);
 /* SIGTERM for the leader's descendants outside its process group that are not adopted yet. */
 void family_terminate_descendants(struct family *family);
+/* Since when the leader that has been awaited for longest is, monotonic; 0: none is. */
+int64_t children_awaited_since_us(const struct children *children);
 /* Gives up the leader's number, once it is dead. */
 void family_reap_leader(struct family *family);
 /* Meets newly adopted processes, reaps dead ones, signals those of families that have a signal, and

@@ -8,6 +8,7 @@
 #include <utlist.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "executor/attempt.h"
 #include "executor/result.h"
@@ -16,6 +17,7 @@
 #define KILL_WAIT_MS 5000
 /* Slow starts at once: the next one has begun while the loop is told of the one before. */
 #define STARTS_AT_ONCE 2
+#define START_HANGS_US (10 * US_PER_SECOND)
 
 /* How soon the next sweep comes: at first at once, since what was killed dies within a millisecond,
  * later less often; and when nothing is awaited, to reap orphans. */
@@ -46,7 +48,9 @@ static void adopt_orphans(void)
     prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 
-/* Without a descriptor free a sweep would see nothing, and could kill nothing in a group. */
+/* Without a descriptor free a sweep would see nothing, and could kill nothing in a group. A thread
+ * that starts something may be quicker to take it: then that sweep is in vain, and the next one is
+ * not. */
 static void keep_spare(struct executor *executor)
 {
     if (executor->spare_fd < 0)
@@ -265,7 +269,8 @@ static void start_next(struct attempt_queue *queue)
         attempt_report_unstarted(attempt);
     } else {
         attempt->started = true;
-        attempt->executor->starting += attempt->kind->slow_start;
+        if (attempt->kind->slow_start)
+            attempt->executor->starting++;
         attempt->kind->start(attempt);
     }
 }
@@ -279,9 +284,11 @@ static void start_quick(struct executor *executor)
         start_next(&queue);
 }
 
+/* One that was stopped needs no start. */
 static bool may_start_slow(const struct executor *executor)
 {
-    return executor->slow.first && executor->starting < STARTS_AT_ONCE;
+    const struct attempt *next = executor->slow.first;
+    return next && (next->why != STOP_NONE || executor->starting < STARTS_AT_ONCE);
 }
 
 static void start_slow(struct executor *executor)
@@ -344,8 +351,22 @@ static void sweep(struct executor *executor)
     keep_spare(executor);
 }
 
+/* As the kernel or a disk that does not answer has it: the loop goes on, and who starts nothing
+ * must be told. */
+static void warn_of_hanging_start(struct executor *executor)
+{
+    int64_t since_us = children_awaited_since_us(&executor->children);
+    bool hangs = since_us > 0 && clock_mono_us() - since_us > START_HANGS_US;
+    if (hangs && !executor->start_hangs)
+        log_warning(
+            "the start of a process has not come back; while it hangs few tasks start, or none",
+            log_int("seconds", (clock_mono_us() - since_us) / US_PER_SECOND));
+    executor->start_hangs = hangs;
+}
+
 static void on_sweep_timer(uv_timer_t *timer)
 {
+    warn_of_hanging_start(timer->data);
     sweep(timer->data);
 }
 

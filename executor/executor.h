@@ -31,7 +31,8 @@ struct executor;
 struct attempt;
 
 struct executor_options {
-    /* Time that sweeps, and as much that starts, may take in one turn of the loop; 0: 2,000. */
+    /* Time that sweeps, and as much that starts and the ends of those that were stopped before
+     * theirs, may take in one turn of the loop; 0: 2,000. */
     int64_t turn_budget_us;
     int64_t kill_wait_ms; /* from SIGKILL to giving up on what does not die; 0: 5,000 */
     /* These two outlive the executor. */
@@ -44,7 +45,8 @@ struct executor *executor_new(uv_loop_t *loop, const struct executor_options *op
 
 typedef void (*executor_close_cb)(void *context);
 /* Kills what still runs (each reports its end first, as STOP_NODE_STOPPING), then frees the
- * executor and calls `done` (may be NULL). Takes at most kill_wait_ms. */
+ * executor and calls `done` (may be NULL). Takes at most kill_wait_ms, and what a start takes that
+ * is under way. */
 void executor_close(struct executor *executor, executor_close_cb done, void *context);
 
 enum executor_kind {
@@ -137,7 +139,8 @@ struct attempt *executor_start(struct executor *executor, const struct attempt_s
                                attempt_end_cb on_end, void *context);
 
 /* SIGTERM (and SIGCONT) to all of it, after its grace SIGKILL. One that is still queued ends
- * without having been started. The first reason stays; stopping what ends already changes nothing.
+ * without having been started, one whose start is under way has it as soon as it runs. The first
+ * reason stays; stopping what ends already changes nothing.
  */
 void attempt_stop(struct attempt *attempt, enum stop_reason why);
 /* SIGKILL now, also in the middle of a grace. */

@@ -1,20 +1,22 @@
 /* The attempt that is a process.
  *
- * All goes well: `start` has a thread of libuv's pool spawn the program, and what belongs to the
- * attempt is the thread's meanwhile; its output is read as it comes; the pidfd says that it has
- * exited, with which its group and whatever else is left of it are killed; a sweep of the children
- * finds nothing of it any more; what the pipes still hold is read; the leader is reaped and the end
- * reported. End of file on a pipe means nothing, since anyone may hold its other end.
+ * All goes well: `start` has a thread of libuv's pool spawn the program, which reads what `prepare`
+ * left and makes the control group, and touches nothing else of the attempt; its output is read as
+ * it comes; the pidfd says that it has exited, with which its group and whatever else is left of it
+ * are killed; a sweep of the children finds nothing of it any more; what the pipes still hold is
+ * read; the leader is reaped and the end reported. End of file on a pipe means nothing, since
+ * anyone may hold its other end.
  *
+ *     STARTING ──spawned──▶ RUNNING
  *     RUNNING ──stop, time-out──▶ TERMINATING ──grace over──▶ KILLING ──kill_wait over──▶ ABANDONED
  *        └────────────exit, kill─────────────────────────────────▲
  *
- * Before RUNNING comes STARTING; a stop or kill waits until the program runs. In TERMINATING
- * everything has had SIGTERM, and the exit of the leader alone changes nothing: the program that a
- * shell was waiting for keeps its grace. In KILLING everything has SIGKILL. In both, the end comes
- * as soon as the leader has exited and no other process of the family lives. ABANDONED is reported
- * with left_behind, and goes on looking until the rest is gone or the executor closes. Each state
- * has one timer.
+ * STARTING is also who is queued. Once a thread is at the start, a stop or kill waits for the
+ * outcome. In TERMINATING everything has had SIGTERM, and the exit of the leader alone changes
+ * nothing: the program that a shell was waiting for keeps its grace. In KILLING everything has
+ * SIGKILL. In both, the end comes as soon as the leader has exited and no other process of the
+ * family lives. ABANDONED is reported with left_behind, and goes on looking until the rest is gone
+ * or the executor closes. Each state has one timer.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -83,7 +85,8 @@ struct process {
     attempt_output_cb on_output;
     int64_t timeout_ms;
     int64_t grace_ms;
-    bool kill_when_runs; /* what the reason to stop asks for, in STARTING */
+    struct start *start; /* in STARTING, once it has begun */
+    bool kill_when_runs; /* in STARTING, not only a stop but a kill was asked for */
 
     struct family family;
     char *name; /* of the family and the group, or NULL */
@@ -101,6 +104,7 @@ struct process {
 struct start {
     uv_work_t work;
     struct process *process;
+    int64_t at_us; /* wall clock */
     struct spawned spawned;
     int code;
     struct error error;
@@ -327,7 +331,11 @@ static void watch_all(struct process *process, const struct spawned *spawned)
     for (int i = STDOUT_FILENO; i < SPAWN_FDS; i++)
         if (spawned->fds[i] >= 0)
             watch(process, &process->streams[i], spawned->fds[i], UV_READABLE, on_readable);
-    watch(process, &process->exit, spawned->pidfd, UV_READABLE, on_exit_seen);
+    process->exit.fd = -1;
+    if (spawned->pidfd >= 0)
+        watch(process, &process->exit, spawned->pidfd, UV_READABLE, on_exit_seen);
+    else
+        executor_sweep_soon(process->attempt.executor);
     process->timer.data = process;
     uv_timer_init(process->attempt.executor->loop, &process->timer);
     process->open_handles++;
@@ -420,6 +428,7 @@ static int spawn(struct process *process, struct spawned *spawned, struct error 
 static void spawn_in_worker(uv_work_t *work)
 {
     struct start *start = work->data;
+    start->at_us = clock_wall_us();
     start->code = spawn(start->process, &start->spawned, &start->error);
     if (start->code == 0)
         set_oom_score(start->spawned.pid);
@@ -442,16 +451,18 @@ static void run(struct process *process, const struct spawned *spawned)
         (process->kill_when_runs ? process_kill : process_stop)(&process->attempt, why);
 }
 
+/* The thread is done, or was spared the work. */
 static void on_spawned(uv_work_t *work, int status)
 {
-    (void)status;
     struct start *start = work->data;
     struct process *process = start->process;
+    process->start = NULL;
     attempt_started(&process->attempt);
-    if (start->code < 0) {
+    if (status == UV_ECANCELED || start->code < 0) {
         report_spawn_failure(process, &start->error);
     } else {
         CRASH_POINT("spawned");
+        process->started_us = start->at_us;
         run(process, &start->spawned);
     }
     free(start);
@@ -460,12 +471,11 @@ static void on_spawned(uv_work_t *work, int status)
 static void process_start(struct attempt *attempt)
 {
     struct process *process = (struct process *)attempt;
-    process->started_us = clock_wall_us();
-    process->family = (struct family){.name = process->name};
-    CRASH_POINT("before-spawn");
-    struct start *start = mem_new(1, sizeof *start);
+    struct start *start = process->start = mem_new(1, sizeof *start);
     start->process = process;
     start->work.data = start;
+    process->family = (struct family){.name = process->name};
+    CRASH_POINT("before-spawn");
     children_await_family(&attempt->executor->children, &process->family);
     must(uv_queue_work(attempt->executor->loop, &start->work, spawn_in_worker, on_spawned));
 }
@@ -659,13 +669,14 @@ static void set_phase(struct process *process, enum phase phase)
     }
 }
 
-/* The process is its thread's until it runs. */
+/* Until the outcome of its start is known; or no thread has come to it yet, and none will. */
 static bool is_put_off(struct process *process, enum stop_reason why)
 {
     if (process->phase != STARTING)
         return false;
     if (process->attempt.why == STOP_NONE)
         process->attempt.why = why;
+    uv_cancel((uv_req_t *)&process->start->work);
     return true;
 }
 
@@ -747,7 +758,7 @@ static enum sweep_need process_swept(struct attempt *attempt)
     if (!process->family.leader_ended && !uv_is_active((uv_handle_t *)&process->exit.poll))
         look_for_exit(process);
     if (!process->family.leader_ended)
-        return process->phase == TERMINATING ? SWEEP_GRACE : SWEEP_NONE;
+        return process->phase == TERMINATING || process->exit.fd < 0 ? SWEEP_GRACE : SWEEP_NONE;
     if (!is_group_gone(process) || !process->family.is_gone)
         return process->phase == ABANDONED ? SWEEP_NONE : SWEEP_SOON;
     end(process);

@@ -13,8 +13,6 @@
 
 #include "executor/program.h"
 
-enum { WATCH_TRIES = 1000, WATCH_PAUSE_US = 1000 };
-
 bool spawn_is_transient(int code)
 {
     return code == -EAGAIN || code == -ENOMEM || code == -EMFILE || code == -ENFILE ||
@@ -37,8 +35,8 @@ static void close_all(int fds[SPAWN_FDS])
     }
 }
 
-/* The ends must be above what they become in the child, which they are while 0 to 2 are open here.
- */
+/* The ends must be above what they become in the child, which they are while 0 to 2 are open here,
+ * and 3 and 4 for good, where other threads close theirs. */
 static int open_pipe(struct pipes *pipes, int i)
 {
     int ends[2];
@@ -114,24 +112,6 @@ static int run(const struct spawn_request *request, const struct pipes *pipes, p
     return -r;
 }
 
-/* Its own ends of the pipes were closed just now, so that there are descriptors free for it;
- * another thread may have taken them, and will give some back. Without a pidfd nobody would see the
- * process end: should none be had for so long, it goes at once. */
-static int watch(pid_t pid, int *pidfd, struct error *error)
-{
-    int code = 0;
-    for (int i = 0; i < WATCH_TRIES; i++) {
-        *pidfd = pidfd_open(pid, 0);
-        if (*pidfd >= 0)
-            return 0;
-        code = -errno;
-        usleep(WATCH_PAUSE_US);
-    }
-    kill(-pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-    return error_set(error, code, "cannot watch the process: %s", strerror(-code));
-}
-
 int spawn_process(const struct spawn_request *request, struct spawned *spawned, struct error *error)
 {
     struct pipes pipes;
@@ -140,13 +120,12 @@ int spawn_process(const struct spawn_request *request, struct spawned *spawned, 
         return r;
     r = run(request, &pipes, &spawned->pid);
     close_all(pipes.theirs);
-    if (r < 0)
-        program_explain(request->file, "/", r, error);
-    else
-        r = watch(spawned->pid, &spawned->pidfd, error);
-    if (r < 0)
+    if (r < 0) {
         close_all(pipes.ours);
-    else
-        memcpy(spawned->fds, pipes.ours, sizeof spawned->fds);
-    return r;
+        return program_explain(request->file, "/", r, error);
+    }
+    /* The closed ends have left descriptors free for it, which another thread may have taken. */
+    spawned->pidfd = pidfd_open(spawned->pid, 0);
+    memcpy(spawned->fds, pipes.ours, sizeof spawned->fds);
+    return 0;
 }

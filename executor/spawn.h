@@ -28,7 +28,7 @@ struct spawn_request {
 
 struct spawned {
     pid_t pid;
-    int pidfd;
+    int pidfd;          /* -1 for lack of a descriptor: the process runs all the same */
     int fds[SPAWN_FDS]; /* our ends, close-on-exec: 0 to write, others to read; -1 for a pipe that
                            was not asked for */
 };

@@ -132,8 +132,8 @@ LANGUAGE plpgsql SET enable_nestloop = off SET enable_hashjoin = on AS $$
 DECLARE
     v_now timestamptz := clock_timestamp();
 BEGIN
-    WITH RECURSIVE kind AS MATERIALIZED (
-        SELECT d.*
+    WITH RECURSIVE kind AS MATERIALIZED (   -- looked up once, however many there are of it
+        SELECT k.*, d.next, d.closes, d.retry_limit, d.retry_interval, d.retry_backoff, d.retry_max_interval
           FROM (SELECT DISTINCT u.* FROM unnest(p_definitions, p_positions) AS u (definition_id, "position")) k
          CROSS JOIN LATERAL (SELECT * FROM definition_tasks d
                               WHERE d.definition_id = k.definition_id AND d.position = k.position LIMIT 1) d
@@ -182,7 +182,8 @@ BEGIN
                unnest(d.next) AS n
     ), step AS (
         SELECT e.workflow_id, e.workflow_row, e.definition_id, n AS "position", count(*)::integer AS met
-          FROM ended e, unnest(e.next) AS n WHERE e.success AND e.next <> '{}' GROUP BY e.workflow_id, e.workflow_row, e.definition_id, n
+          FROM ended e, unnest(e.next) AS n WHERE e.success AND e.next <> '{}' -- not even asked where there is none
+         GROUP BY e.workflow_id, e.workflow_row, e.definition_id, n
     ), change AS (
         SELECT t.row, t.workflow_id, s.workflow_row, s.definition_id, t.position, false AS cancel, t.waiting - s.met AS waiting,
                t.waiting = s.met AND (p_queues = '{*}' OR t.queue = ANY (p_queues)) AS mine

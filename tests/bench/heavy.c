@@ -5,6 +5,7 @@
  * loop. */
 #include <dlfcn.h>
 #include <pthread.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,7 +21,8 @@
 typedef int spawn_function(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
                            const posix_spawnattr_t *attributes, char *const argv[],
                            char *const envp[]);
-typedef int wait_function(int epoll, struct epoll_event *events, int max_events, int timeout_ms);
+typedef int wait_function(int epoll, struct epoll_event *events, int max_events, int timeout_ms,
+                          const sigset_t *mask);
 
 struct times {
     int us[MAX_TIMES];
@@ -39,7 +41,7 @@ __attribute__((constructor)) static void load(void)
     size_t size = megabytes == NULL ? 0 : strtoul(megabytes, NULL, 10) << 20;
     ballast = malloc(size + 1);
     *(void **)&spawn = dlsym(RTLD_NEXT, "posix_spawn");
-    *(void **)&wait_for_events = dlsym(RTLD_NEXT, "epoll_wait");
+    *(void **)&wait_for_events = dlsym(RTLD_NEXT, "epoll_pwait");
     if (ballast == NULL || spawn == NULL || wait_for_events == NULL)
         abort();
     memset(ballast, 1, size + 1);
@@ -69,16 +71,23 @@ int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *
     return code;
 }
 
-int epoll_wait(int epoll, struct epoll_event *events, int max_events, int timeout_ms)
+int epoll_pwait(int epoll, struct epoll_event *events, int max_events, int timeout_ms,
+                const sigset_t *mask)
 {
     static int64_t began_us;
     bool is_loop = gettid() == getpid();
     if (is_loop && began_us > 0)
         note(&turns, began_us);
-    int count = wait_for_events(epoll, events, max_events, timeout_ms);
+    int count = wait_for_events(epoll, events, max_events, timeout_ms, mask);
     if (is_loop)
         began_us = now_us();
     return count;
+}
+
+/* libuv uses one or the other. */
+int epoll_wait(int epoll, struct epoll_event *events, int max_events, int timeout_ms)
+{
+    return epoll_pwait(epoll, events, max_events, timeout_ms, NULL);
 }
 
 static int compare(const void *a, const void *b)

@@ -91,7 +91,7 @@ START_TEST(an_orphan_may_be_there_before_its_leader)
 }
 END_TEST
 
-/* A start that fails leaves nobody to wait for: the one who was adopted meanwhile is a stranger. */
+/* A start that fails leaves nobody to wait for, and who is nobody's is let alone. */
 START_TEST(a_start_may_fail)
 {
     struct family other = {.name = "task.2"};

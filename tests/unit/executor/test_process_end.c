@@ -1,12 +1,22 @@
 /* How attempts that are processes are ended: whatever they leave behind, and when they are stopped.
  */
 #include <sched.h>
+#include <stdatomic.h>
+#include <sys/pidfd.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 
 #include "executor/proc.h"
 #include "tests/unit/executor/hanging_fixture.h"
 #include "tests/unit/executor/process_fixture.h"
+
+/* In the place of the C library's: there may be no descriptor. */
+static bool lacks_descriptor;
+int pidfd_open(pid_t pid, unsigned flags)
+{
+    errno = EMFILE;
+    return lacks_descriptor ? -1 : (int)syscall(SYS_pidfd_open, pid, flags);
+}
 
 /* --- what is left behind --------------------------------------------------------------------- */
 
@@ -114,6 +124,26 @@ START_TEST(without_descriptors_nobody_is_overlooked)
         ck_assert_int_eq(count_marked(), 0);
         run_done(&run);
     }
+}
+END_TEST
+
+/* The sweeps look for its exit instead. */
+START_TEST(one_that_nothing_watches_ends_as_well)
+{
+    struct run run;
+    lacks_descriptor = true;
+    run_script(&run, "(setsid sleep 100 &) ; exit 3", (struct attempt_spec){0});
+    ck_assert_int_eq(run.end.exit_status, 3);
+    ck_assert_int_eq(run.marked, 0);
+    run_done(&run);
+    start_script(&run, "trap '' TERM; echo ready; sleep 100",
+                 (struct attempt_spec){.grace_ms = 100});
+    wait_for_output(&run);
+    attempt_stop(run.attempt, STOP_CANCELED);
+    wait_for(&run);
+    ck_assert_int_eq(run.end.signal, SIGKILL);
+    ck_assert(!run.end.left_behind);
+    run_done(&run);
 }
 END_TEST
 
@@ -378,6 +408,35 @@ START_TEST(stop_while_it_starts)
 }
 END_TEST
 
+static void wait_until_set(uv_work_t *work)
+{
+    while (!atomic_load((atomic_bool *)work->data))
+        usleep(1000);
+}
+
+/* As when the pool is busy with servers that do not answer. */
+START_TEST(stop_before_a_thread_comes_to_the_start)
+{
+    enum { THREADS = 4 }; /* libuv's default */
+    static uv_work_t works[THREADS];
+    static atomic_bool done;
+    struct run run;
+    for (int i = 0; i < THREADS; i++) {
+        works[i].data = &done;
+        uv_queue_work(&loop, &works[i], wait_until_set, NULL);
+    }
+    start_script(&run, "exit 0", (struct attempt_spec){.grace_ms = 60000});
+    uv_run(&loop, UV_RUN_NOWAIT);
+    attempt_stop(run.attempt, STOP_FENCED);
+    wait_for(&run);
+    ck_assert_int_eq(run.end.outcome, ATTEMPT_STOPPED);
+    ck_assert_int_eq(run.end.why, STOP_FENCED);
+    ck_assert_int_eq(run.end.started_us, 0);
+    atomic_store(&done, true);
+    run_done(&run);
+}
+END_TEST
+
 /* A grace of a minute is not waited for. */
 START_TEST(stops)
 {
@@ -566,8 +625,10 @@ int main(void)
     TCase *plain = add_plain_case(suite);
     TCase *grouped = add_grouped_case(suite);
     add_common_tests(plain);
+    tcase_add_test(plain, stop_before_a_thread_comes_to_the_start);
     tcase_add_test(plain, the_escaped_delays_nothing);
     tcase_add_test(plain, without_descriptors_nobody_is_overlooked);
+    tcase_add_test(plain, one_that_nothing_watches_ends_as_well);
     tcase_add_test(plain, what_another_makes_holds_nobody_up);
     tcase_add_test(plain, many_leftovers_hold_nobody_up);
     tcase_add_test(plain, what_cannot_be_killed_ends_by_deadline);
