@@ -14,7 +14,8 @@
  * itself cannot be attributed and escapes, unless attempts have control groups (options.cgroups):
  * nothing escapes these.
  *
- * One executor a process, on the main thread; SIGPIPE is ignored, descriptors 0 to 2 are open.
+ * One executor a process, on the main thread; SIGPIPE is ignored, descriptors 0 to 2 are open, and
+ * the threads of libuv's pool have been made, which aborts where there is none to be had.
  */
 #pragma once
 

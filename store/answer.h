@@ -63,6 +63,6 @@ struct answer {
 
 typedef void (*answer_cb)(void *context, const struct answer *answer);
 
-/* Calls `each` for every answer, in order. A row may stand for many: its `workflow_ids`, `positions`
- * and `attempts` are told one by one. */
+/* Calls `each` for every answer, in order. A row may stand for many: its `workflow_ids`,
+ * `positions` and `attempts` are told one by one. */
 void answer_each(const struct pg_rows *rows, answer_cb each, void *context);
