@@ -246,9 +246,9 @@ static bool is_writable(int timeout_ms)
     return poll(&standard_error, 1, timeout_ms) > 0;
 }
 
-/* One write for a line that fits into PIPE_BUF, as nearly all do. The descriptor may be shared with
+/* One write for what fits into PIPE_BUF, as nearly all lines do. The descriptor may be shared with
  * other programs, so it is not made nonblocking. */
-static void write_line(const char *text, size_t size)
+static void write_lines(const char *text, size_t size, unsigned lines)
 {
     int64_t give_up_us = clock_mono_us() + PATIENCE_MS * 1000;
     size_t done = 0;
@@ -265,7 +265,51 @@ static void write_line(const char *text, size_t size)
     if (done > 0)
         line_torn = done < size;
     if (done < size)
-        lines_lost++;
+        lines_lost += lines;
+}
+
+static _Thread_local struct {
+    bool on;
+    unsigned lines;
+    size_t size;
+    char text[PIPE_BUF];
+} held;
+
+static void write_held(void)
+{
+    if (held.size > 0)
+        write_lines(held.text, held.size, held.lines);
+    held.size = 0;
+    held.lines = 0;
+}
+
+/* Lines may share a write, but none is torn between two. */
+static void write_line(enum log_level level, const char *text, size_t size)
+{
+    if (held.size + size > sizeof held.text)
+        write_held();
+    if (!held.on || size > sizeof held.text) {
+        write_lines(text, size, 1);
+        return;
+    }
+    memcpy(held.text + held.size, text, size);
+    held.size += size;
+    held.lines++;
+    if (level >= LOG_LEVEL_WARNING)
+        write_held();
+}
+
+void log_hold(void)
+{
+    held.on = true;
+}
+
+void log_release(void)
+{
+    int saved_errno = errno;
+    write_held();
+    held.on = false;
+    errno = saved_errno;
 }
 
 static void write_event(enum log_level level, const char *event, const struct log_field *fields)
@@ -281,7 +325,7 @@ static void write_event(enum log_level level, const char *event, const struct lo
     if (line.cut)
         put_end(&line, line_format == LOG_FORMAT_JSON ? CUT_FIELD : " cut=true");
     put_end(&line, line_format == LOG_FORMAT_JSON ? "}\n" : "\n");
-    write_line(line.text, line.size);
+    write_line(level, line.text, line.size);
 }
 
 /* After a loss nobody waits again until the reader is back, and then the first line says how much

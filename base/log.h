@@ -47,6 +47,11 @@ enum log_level log_level_parse(const char *text, bool *known);
  * field or a line. One write(2) a line (up to PIPE_BUF); errno is left as it was; any thread may
  * call. */
 void log_write(enum log_level level, const char *event, const struct log_field *fields);
+/* Where many lines are about to come: this thread's share writes until log_release, up to PIPE_BUF
+ * bytes each, since a thousand writes cost milliseconds. A warning or error goes out at once,
+ * behind what came before it. Not to be nested. */
+void log_hold(void);
+void log_release(void);
 
 #define LOG_AT(level, event, ...)                                                               \
     do {                                                                                        \

@@ -112,6 +112,7 @@ static void each_of_row(const struct pg_rows *rows, int row, struct answer *answ
 void answer_each(const struct pg_rows *rows, answer_cb each, void *context)
 {
     int count = pg_rows_count(rows);
+    log_hold(); /* a line for each workflow that has ended */
     for (int row = 0; row < count; row++) {
         struct answer answer;
         read_row(rows, row, &answer);
@@ -120,4 +121,5 @@ void answer_each(const struct pg_rows *rows, answer_cb each, void *context)
         else
             each_of_row(rows, row, &answer, each, context);
     }
+    log_release();
 }

@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/json.h"
@@ -191,6 +193,88 @@ START_TEST(errno_stays)
 }
 END_TEST
 
+/* Standard error as a socket that keeps writes apart. */
+static void catch_writes(void)
+{
+    int ends[2];
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    dup2(ends[1], STDERR_FILENO);
+    close(ends[1]);
+    close(reader);
+    reader = ends[0];
+    fcntl(reader, F_SETFL, O_NONBLOCK);
+}
+
+/* The next write, NULL when there was none. */
+static const char *caught_write(void)
+{
+    static char text[2 * PIPE_BUF];
+    ssize_t n = read(reader, text, sizeof text - 1);
+    text[n < 0 ? 0 : n] = '\0';
+    return n < 0 ? NULL : text;
+}
+
+START_TEST(held_lines_share_writes)
+{
+    enum { COUNT = 1000 };
+    log_start(LOG_LEVEL_INFO, LOG_FORMAT_JOURNALD);
+    catch_writes();
+    log_hold();
+    log_info("one");
+    log_info("two");
+    ck_assert_ptr_null(caught_write());
+    log_warning("three");
+    ck_assert_str_eq(caught_write(), "<6>info \"one\"\n<6>info \"two\"\n<4>warning \"three\"\n");
+    log_info("four");
+    log_release();
+    ck_assert_str_eq(caught_write(), "<6>info \"four\"\n");
+    log_info("five");
+    ck_assert_str_eq(caught_write(), "<6>info \"five\"\n");
+
+    int next = 0, writes = 0;
+    log_hold();
+    for (int i = 0; i <= COUNT; i++) {
+        if (i < COUNT)
+            log_info("many", log_int("i", i));
+        else
+            log_release();
+        for (const char *text; (text = caught_write()) != NULL; writes++) {
+            ck_assert_uint_le(strlen(text), PIPE_BUF);
+            for (int length; *text != '\0'; text += length, next++) {
+                int number;
+                ck_assert_int_eq(sscanf(text, "<6>info \"many\" i=%d\n%n", &number, &length), 1);
+                ck_assert_int_eq(number, next);
+            }
+        }
+    }
+    ck_assert_int_eq(next, COUNT);
+    ck_assert_int_lt(writes, COUNT / 100);
+}
+END_TEST
+
+/* Of all that were held, where the reader is stuck. */
+START_TEST(held_lines_are_counted_when_lost)
+{
+    enum { COUNT = 100000 };
+    log_start(LOG_LEVEL_INFO, LOG_FORMAT_JOURNALD);
+    fcntl(reader, F_SETPIPE_SZ, 2 * 4096);
+    log_hold();
+    for (int i = 0; i < COUNT; i++)
+        log_info("filling", log_int("i", i));
+    log_release();
+    const char *text = caught();
+    int kept = 0;
+    for (const char *p = text; (p = strchr(p, '\n')) != NULL; p++)
+        kept++;
+    ck_assert_int_gt(kept, 0);
+    log_info("back");
+    char expected[200];
+    snprintf(expected, sizeof(expected),
+             "<4>warning \"log lines lost\" count=%d\n<6>info \"back\"\n", COUNT - kept);
+    ck_assert_str_eq(caught(), expected);
+}
+END_TEST
+
 START_TEST(a_stuck_reader_costs_lines_but_no_time)
 {
     log_start(LOG_LEVEL_INFO, LOG_FORMAT_JOURNALD);
@@ -221,6 +305,8 @@ int main(void)
     tcase_add_test(tests, values_cannot_forge);
     tcase_add_test(tests, long_lines_are_cut);
     tcase_add_test(tests, errno_stays);
+    tcase_add_test(tests, held_lines_share_writes);
+    tcase_add_test(tests, held_lines_are_counted_when_lost);
     tcase_add_test(tests, a_stuck_reader_costs_lines_but_no_time);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
