@@ -79,6 +79,21 @@ def statuses(database):
 # --- ends -------------------------------------------------------------------------------------
 
 
+def test_a_task_closes_its_workflow_that_all_others_come_before(database):
+    graphs = {}
+    for name, position, role, previous, closes in database.sql(
+            "SELECT d.name, t.position, t.role, t.previous, t.closes FROM definition_tasks t"
+            " JOIN definitions d ON d.id = t.definition_id ORDER BY 1, 2"):
+        graphs.setdefault(name, []).append((position, role, set(previous), closes))
+    assert {"CHAIN", "WIDE", "JOIN", "EMPTY", "ONE"} <= set(graphs)
+    for name, tasks in graphs.items():
+        before = {}
+        for position, role, previous, closes in tasks:
+            before[position] = previous.union(*(before[other] for other in previous))
+            others = {other for other, of_role, *_ in tasks if of_role == "task"} - {position}
+            assert closes == (role == "task" and before[position] == others), (name, position)
+
+
 def test_end_that_is_named_three_times_counts_once(node, database):
     """Else the batch that claimed it would be forgotten, with the tasks that are still held."""
     workflow, claimed = node.launch("WIDE")
