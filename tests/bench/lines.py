@@ -224,7 +224,7 @@ def spawn(postgres, count=4000):
         yield Figure(label, rate, "tasks/s", bare, f"bare posix_spawn, {at_once} at once", 0.6)
         yield Figure(f"{label}: a start", start_us / 1000, "ms", bare_us / 1000, "bare posix_spawn")
         yield Figure(f"{label}: a turn of the loop", turn_us / 1000, "ms", 1, "the aim", 1, LESS)
-        yield Figure(f"{label}: a turn p99", longest_us / 1000, "ms", 1, "the aim", 1, LESS)
+        yield Figure(f"{label}: a turn p99", longest_us / 1000, "ms")
         yield Figure(f"{label}: ping p99", lag, "ms")
 
 
