@@ -48,6 +48,14 @@ static const char *caught(void)
     return text;
 }
 
+static int count_lines(const char *text)
+{
+    int lines = 0;
+    for (; (text = strchr(text, '\n')) != NULL; text++)
+        lines++;
+    return lines;
+}
+
 START_TEST(formats)
 {
     struct id id;
@@ -262,10 +270,7 @@ START_TEST(held_lines_are_counted_when_lost)
     for (int i = 0; i < COUNT; i++)
         log_info("filling", log_int("i", i));
     log_release();
-    const char *text = caught();
-    int kept = 0;
-    for (const char *p = text; (p = strchr(p, '\n')) != NULL; p++)
-        kept++;
+    int kept = count_lines(caught());
     ck_assert_int_gt(kept, 0);
     log_info("back");
     char expected[200];
@@ -281,10 +286,7 @@ START_TEST(a_stuck_reader_costs_lines_but_no_time)
     fcntl(reader, F_SETPIPE_SZ, 2 * 4096);
     for (int i = 0; i < 100000; i++)
         log_info("filling", log_int("i", i));
-    const char *text = caught();
-    int kept = 0;
-    for (const char *p = text; (p = strchr(p, '\n')) != NULL; p++)
-        kept++;
+    int kept = count_lines(caught());
     ck_assert_int_gt(kept, 0);
     ck_assert_int_lt(kept, 100000);
     log_info("back");
