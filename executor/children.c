@@ -127,16 +127,15 @@ void children_remove_family(struct children *children, struct family *family)
     family->name = NULL;
 }
 
-int64_t children_awaited_since_us(const struct children *children)
+const struct family *children_longest_awaited(const struct children *children)
 {
-    int64_t oldest_us = 0;
-    const struct family *family;
+    const struct family *family, *longest = NULL;
     LL_FOREACH2(children->awaited, family, next_awaited)
     {
-        if (oldest_us == 0 || family->awaited_since_us < oldest_us)
-            oldest_us = family->awaited_since_us;
+        if (!longest || family->awaited_since_us < longest->awaited_since_us)
+            longest = family;
     }
-    return oldest_us;
+    return longest;
 }
 
 void family_signal(struct family *family, int signal)

@@ -93,8 +93,8 @@ void children_remove_family(struct children *children, struct family *family);
 void family_signal(struct family *family, int signal);
 /* SIGTERM for the leader's descendants outside its process group that are not adopted yet. */
 void family_terminate_descendants(struct family *family);
-/* Since when the leader that has been awaited for longest is, monotonic; 0: none is. */
-int64_t children_awaited_since_us(const struct children *children);
+/* The one whose leader has been awaited for longest, or NULL. */
+const struct family *children_longest_awaited(const struct children *children);
 /* Gives up the leader's number, once it is dead. */
 void family_reap_leader(struct family *family);
 /* Meets newly adopted processes, reaps dead ones, signals those of families that have a signal, and

@@ -17,7 +17,7 @@
 #define KILL_WAIT_MS 5000
 /* Slow starts at once: the next one has begun while the loop is told of the one before. */
 #define STARTS_AT_ONCE 2
-#define START_HANGS_US (10 * US_PER_SECOND)
+#define START_WAIT_MS 10000
 
 /* How soon the next sweep comes: at first at once, since what was killed dies within a millisecond,
  * later less often; and when nothing is awaited, to reap orphans. */
@@ -74,6 +74,8 @@ struct executor *executor_new(uv_loop_t *loop, const struct executor_options *op
         executor->options.turn_budget_us = TURN_BUDGET_US;
     if (executor->options.kill_wait_ms == 0)
         executor->options.kill_wait_ms = KILL_WAIT_MS;
+    if (executor->options.start_wait_ms == 0)
+        executor->options.start_wait_ms = START_WAIT_MS;
     executor->turn.data = executor;
     executor->sweep_timer.data = executor;
     uv_idle_init(loop, &executor->turn);
@@ -355,12 +357,13 @@ static void sweep(struct executor *executor)
  * must be told. */
 static void warn_of_hanging_start(struct executor *executor)
 {
-    int64_t since_us = children_awaited_since_us(&executor->children);
-    bool hangs = since_us > 0 && clock_mono_us() - since_us > START_HANGS_US;
+    const struct family *family = children_longest_awaited(&executor->children);
+    int64_t waited_ms = family ? (clock_mono_us() - family->awaited_since_us) / 1000 : 0;
+    bool hangs = family && waited_ms >= executor->options.start_wait_ms;
     if (hangs && !executor->start_hangs)
-        log_warning(
-            "the start of a process has not come back; while it hangs few tasks start, or none",
-            log_int("seconds", (clock_mono_us() - since_us) / US_PER_SECOND));
+        log_warning("the start of a task's process does not come back; two of them keep all others "
+                    "from starting",
+                    log_text("attempt", family->name), log_int("waited_ms", waited_ms));
     executor->start_hangs = hangs;
 }
 

@@ -35,7 +35,8 @@ struct executor_options {
     /* Time that sweeps, and as much that starts and the ends of those that were stopped before
      * theirs, may take in one turn of the loop; 0: 2,000. */
     int64_t turn_budget_us;
-    int64_t kill_wait_ms; /* from SIGKILL to giving up on what does not die; 0: 5,000 */
+    int64_t kill_wait_ms;  /* from SIGKILL to giving up on what does not die; 0: 5,000 */
+    int64_t start_wait_ms; /* until a start that does not come back is warned of; 0: 10,000 */
     /* These two outlive the executor. */
     const struct cgroup_tree *cgroups; /* where attempts get control groups; NULL: they have none */
     const char *launcher; /* the file of directord-exec, see executor/launch.h; NULL: not there */

@@ -414,17 +414,61 @@ static void wait_until_set(uv_work_t *work)
         usleep(1000);
 }
 
-/* As when the pool is busy with servers that do not answer. */
-START_TEST(stop_before_a_thread_comes_to_the_start)
+/* As when the pool is busy with servers that do not answer, until it is set. */
+static atomic_bool pool_is_free;
+
+static void block_pool(void)
 {
     enum { THREADS = 4 }; /* libuv's default */
     static uv_work_t works[THREADS];
-    static atomic_bool done;
-    struct run run;
     for (int i = 0; i < THREADS; i++) {
-        works[i].data = &done;
+        works[i].data = &pool_is_free;
         uv_queue_work(&loop, &works[i], wait_until_set, NULL);
     }
+}
+
+/* Told once, with the attempt, by a loop that has nothing else to do. */
+START_TEST(a_start_that_does_not_come_back_is_told)
+{
+    struct run run;
+    char text[1024] = "", expected[256];
+    int ends[2], saved = dup(STDERR_FILENO);
+    struct executor *waiting = executor;
+    executor = executor_new(&loop, &(struct executor_options){.start_wait_ms = 1});
+    ck_assert_int_eq(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+    dup2(ends[1], STDERR_FILENO);
+    block_pool();
+    start_script(&run, "exit 0", (struct attempt_spec){0});
+    int64_t until_us = clock_mono_us() + SOON_US;
+    for (ssize_t n = 0; n <= 0 && clock_mono_us() < until_us; usleep(10000)) {
+        uv_run(&loop, UV_RUN_NOWAIT);
+        n = read(ends[0], text, sizeof text / 2);
+    }
+    until_us = clock_mono_us() + 2500000; /* with another idle sweep */
+    while (clock_mono_us() < until_us && usleep(10000) == 0)
+        uv_run(&loop, UV_RUN_NOWAIT);
+    dup2(saved, STDERR_FILENO);
+    if (read(ends[0], text + strlen(text), sizeof text / 2 - 1) > 0)
+        ck_abort_msg("told again: %s", text);
+    snprintf(expected, sizeof expected, " attempt=%s.1 ", strchr(mark, '=') + 1);
+    const char *line = strstr(text, "does not come back");
+    ck_assert_msg(line && strstr(line, expected), "%s", text);
+    atomic_store(&pool_is_free, true);
+    wait_for(&run);
+    ck_assert_int_eq(run.end.outcome, ATTEMPT_SUCCESS);
+    run_done(&run);
+    executor_close(executor, NULL, NULL);
+    executor = waiting;
+    close(ends[0]);
+    close(ends[1]);
+    close(saved);
+}
+END_TEST
+
+START_TEST(stop_before_a_thread_comes_to_the_start)
+{
+    struct run run;
+    block_pool();
     start_script(&run, "exit 0", (struct attempt_spec){.grace_ms = 60000});
     uv_run(&loop, UV_RUN_NOWAIT);
     attempt_stop(run.attempt, STOP_FENCED);
@@ -432,7 +476,7 @@ START_TEST(stop_before_a_thread_comes_to_the_start)
     ck_assert_int_eq(run.end.outcome, ATTEMPT_STOPPED);
     ck_assert_int_eq(run.end.why, STOP_FENCED);
     ck_assert_int_eq(run.end.started_us, 0);
-    atomic_store(&done, true);
+    atomic_store(&pool_is_free, true);
     run_done(&run);
 }
 END_TEST
@@ -625,6 +669,7 @@ int main(void)
     TCase *plain = add_plain_case(suite);
     TCase *grouped = add_grouped_case(suite);
     add_common_tests(plain);
+    tcase_add_test(plain, a_start_that_does_not_come_back_is_told);
     tcase_add_test(plain, stop_before_a_thread_comes_to_the_start);
     tcase_add_test(plain, the_escaped_delays_nothing);
     tcase_add_test(plain, without_descriptors_nobody_is_overlooked);
