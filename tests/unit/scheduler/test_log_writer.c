@@ -8,6 +8,8 @@
 #include "base/memory.h"
 #include "tests/unit/unit.h"
 
+enum { TICK_MS = 1 };
+
 /* What stands for the database: it keeps the batch until the test lets it answer. */
 static struct {
     bool is_up;
@@ -62,6 +64,12 @@ static void answer(const struct pg_failure *failure)
     on_done(database.context, failure);
 }
 
+/* Until whatever has been printed is due, so that the next tick takes all of it. */
+static void await_due(void)
+{
+    uv_sleep(TICK_MS + 1);
+}
+
 /* Runs the loop until a batch has come. */
 static void await_batch(void)
 {
@@ -82,7 +90,7 @@ static void set_up(void)
     written = idle = 0;
     uv_loop_init(&loop);
     writer = log_writer_new(&(struct log_writer_options){.loop = &loop,
-                                                         .tick_ms = 1,
+                                                         .tick_ms = TICK_MS,
                                                          .tail_ms = 2,
                                                          .is_up = is_up,
                                                          .append = append,
@@ -349,6 +357,7 @@ START_TEST(who_prints_much_leaves_room)
     struct run_log *ended = open_log(3, &rings[2], 100, 300);
     flood(much, &rings[0], 1 << 20);
     print(little, &rings[1], "little");
+    await_due();
     await_batch();
     check_text("2@0:little ");
     ck_assert_int_eq(database.logs, 2);
