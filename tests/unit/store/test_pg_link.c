@@ -700,7 +700,6 @@ int main(void)
 {
     Suite *suite = suite_create("pg_link");
     TCase *tcase = tcase_create("pg_link");
-    tcase_set_timeout(tcase, 60);
     tcase_add_unchecked_fixture(tcase, start_server, stop_server);
     tcase_add_test(tcase, replies_come_in_the_order_of_sending);
     tcase_add_test(tcase, a_failed_request_leaves_its_neighbours_alone);
