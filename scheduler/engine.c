@@ -180,7 +180,7 @@ static void hint_others(struct engine *engine, enum store_hints why)
     int64_t wait_us = engine->hinted_us + HINT_US - clock_mono_us();
     if (uv_is_active((uv_handle_t *)&engine->hint))
         return;
-    if (wait_us <= 0)
+    if (wait_us <= 0 || engine->stopped)
         on_hint_due(&engine->hint);
     else
         uv_timer_start(&engine->hint, on_hint_due, (uint64_t)wait_us / 1000 + 1, 0);
@@ -396,6 +396,10 @@ static void report_stopped(struct engine *engine)
     if (on_stopped == NULL)
         return;
     engine->on_stopped = NULL;
+    engine->stopped = true;
+    if (uv_is_active((uv_handle_t *)&engine->hint))
+        on_hint_due(&engine->hint);
+    uv_timer_stop(&engine->hint);
     uv_timer_stop(&engine->deadline);
     uv_timer_stop(&engine->heartbeat);
     uv_timer_stop(&engine->beat);
@@ -442,9 +446,10 @@ static void on_ends_overdue(uv_timer_t *timer)
  * come first. */
 void engine_check_stopped(struct engine *engine)
 {
+    if (!engine->stopping || engine->stopped || engine->running > engine->ending)
+        return;
     bool may_claim = engine->reserved > 0 && store_is_up(engine->options.store);
-    if (!engine->stopping || engine->running > engine->ending || may_claim ||
-        engine->on_stopped == NULL)
+    if (may_claim)
         return;
     if (!engine->awaits_ends)
         uv_timer_start(&engine->deadline, on_ends_overdue, LAST_ENDS_MS, 0);
@@ -480,7 +485,6 @@ void engine_stop(struct engine *engine, int64_t grace_ms, void (*on_stopped)(voi
     uv_timer_stop(&engine->poll);
     uv_timer_stop(&engine->again);
     uv_timer_stop(&engine->later);
-    uv_timer_stop(&engine->hint);
     if (!engine->started) {
         report_stopped(engine);
         return;

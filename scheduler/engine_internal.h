@@ -77,6 +77,7 @@ struct engine {
     bool awaits_ends;  /* nothing runs any more, only the database may be waited for */
     bool forgoes_logs; /* it is not waited for with those that are not written */
     bool signed_off;   /* has said in the tables that it stopped */
+    bool stopped;      /* the store may be closed: no timer asks it for anything any more */
     bool rebirth;      /* declared dead, or not registered */
     void (*on_started)(void *context);
     void *started_context;

@@ -56,6 +56,8 @@ static void on_registered(void *context, const struct pg_failure *failure)
         engine->rebirth = true; /* with the next heartbeat */
         return;
     }
+    if (engine->stopped)
+        return; /* its lease runs out */
     CRASH_POINT("registered");
     engine->started = true;
     store_measure_clock(engine->options.store);
@@ -198,6 +200,8 @@ static void look_around(struct engine *engine)
 
 void node_beat(struct engine *engine)
 {
+    if (engine->stopped)
+        return;
     if (engine->rebirth && engine->running == 0) {
         register_node(engine);
         return;
@@ -227,7 +231,7 @@ static void on_beat_due(uv_timer_t *timer)
 void node_beat_soon(struct engine *engine)
 {
     int64_t wait_us = engine->beaten_us + BEAT_US - clock_mono_us();
-    if (!uv_is_active((uv_handle_t *)&engine->beat))
+    if (!engine->stopped && !uv_is_active((uv_handle_t *)&engine->beat))
         uv_timer_start(&engine->beat, on_beat_due, wait_us > 0 ? (uint64_t)wait_us / 1000 + 1 : 0,
                        0);
 }

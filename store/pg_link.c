@@ -520,10 +520,7 @@ static void on_alarm_closed(uv_handle_t *handle)
 {
     struct pg_link *link = handle->data;
     end_requests(link);
-    if (link->on_closed != NULL)
-        link->on_closed(link->close_context);
-    free((char *)link->options.conninfo);
-    free(link);
+    link->on_closed(link->close_context);
 }
 
 static void tend_close(struct pg_link *link)
@@ -594,4 +591,11 @@ void pg_link_close(struct pg_link *link, void (*on_closed)(void *context), void 
     link->on_closed = on_closed;
     link->close_context = context;
     wake_now(link);
+}
+
+void pg_link_free(struct pg_link *link)
+{
+    end_requests(link);
+    free((char *)link->options.conninfo);
+    free(link);
 }

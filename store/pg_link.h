@@ -80,8 +80,8 @@ struct pg_call {
 typedef void (*pg_reply_cb)(void *context, const struct pg_rows *rows,
                             const struct pg_failure *failure);
 
-/* Takes the bytes of `params` (NULL where there are none) and leaves it empty. Not after
- * pg_link_close. */
+/* Takes the bytes of `params` (NULL where there are none) and leaves it empty. After pg_link_close
+ * the request may fail as late as in pg_link_free. */
 void pg_send(struct pg_link *link, const struct pg_call *call, struct pg_params *params,
              pg_reply_cb on_reply, void *context);
 
@@ -97,6 +97,7 @@ struct pg_link_stats {
 };
 const struct pg_link_stats *pg_link_stats(const struct pg_link *link);
 
-/* Fails what is still there with PG_AWAY, gives the connection up, and frees the link right after
- * on_closed (may be NULL). */
+/* Fails what is still there with PG_AWAY and gives the connection up. From on_closed on, the link
+ * has nothing to do with the loop, and waits for pg_link_free. */
 void pg_link_close(struct pg_link *link, void (*on_closed)(void *context), void *context);
+void pg_link_free(struct pg_link *link);

@@ -114,8 +114,11 @@ void store_set_events(struct store *store, const struct store_events *events)
     store->events = *events;
 }
 
+enum { LINKS = 7 };
+
 struct store_closing {
     struct store *store;
+    struct pg_link *links[LINKS];
     int links_left;
     void (*on_closed)(void *context);
     void *context;
@@ -134,11 +137,15 @@ static void on_spool_closed(void *context)
     free(closing);
 }
 
+/* All at once: what still ends on one link may yet ask the others for something. */
 static void on_link_closed(void *context)
 {
     struct store_closing *closing = context;
-    if (--closing->links_left == 0)
-        spool_close(closing->store->spool, on_spool_closed, closing);
+    if (--closing->links_left > 0)
+        return;
+    for (int i = 0; i < LINKS; i++)
+        pg_link_free(closing->links[i]);
+    spool_close(closing->store->spool, on_spool_closed, closing);
 }
 
 /* What the database has not taken is on the disk now. */
@@ -146,20 +153,24 @@ static void on_spool_flushed(void *context)
 {
     struct store_closing *closing = context;
     struct store *store = closing->store;
-    struct pg_link *const links[] = {store->launch, store->engine, store->claim, store->read,
-                                     store->list,   store->logs,   store->listen};
     store_launches_stop(store);
     store_finishes_stop(store);
     store_fires_stop(store);
-    closing->links_left = sizeof links / sizeof *links;
-    for (size_t i = 0; i < sizeof links / sizeof *links; i++)
-        pg_link_close(links[i], on_link_closed, closing);
+    for (int i = 0; i < LINKS; i++)
+        pg_link_close(closing->links[i], on_link_closed, closing);
 }
 
 void store_close(struct store *store, void (*on_closed)(void *context), void *context)
 {
     struct store_closing *closing = mem_new(1, sizeof *closing);
-    *closing = (struct store_closing){.store = store, .on_closed = on_closed, .context = context};
+    *closing = (struct store_closing){
+        .store = store,
+        .links = {store->launch, store->engine, store->claim, store->read, store->list, store->logs,
+                  store->listen},
+        .links_left = LINKS,
+        .on_closed = on_closed,
+        .context = context,
+    };
     spool_flush(store->spool, on_spool_flushed, closing);
 }
 
