@@ -239,7 +239,8 @@ static void go_down(struct pg_link *link, const struct pg_failure *failure, bool
     wake_by(link, link->reconnect_us);
 }
 
-/* Takes the waiting requests out that have no reason to wait any longer. */
+/* Takes the waiting requests out that have no reason to wait any longer. The first connection of
+ * all is worth waiting for: a daemon that is ready may not have all of its links yet. */
 static struct pg_request *take_hopeless(struct pg_link *link)
 {
     struct pg_request *hopeless = NULL;
@@ -248,7 +249,7 @@ static struct pg_request *take_hopeless(struct pg_link *link)
     int64_t now_us = clock_mono_us();
     DL_FOREACH_SAFE(link->waiting, request, next)
     {
-        if (request->deadline_us > now_us && (request->patient || link->stats.up))
+        if (request->deadline_us > now_us && (request->patient || !link->outage_told))
             continue;
         remove_waiting(link, request);
         DL_APPEND(hopeless, request);

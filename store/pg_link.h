@@ -60,7 +60,8 @@ enum pg_send_flags {
     /* Safe to send twice: kept when the connection is lost or the failure is PG_RETRY or
      * PG_RESOURCE, and sent again after a pause until its deadline. */
     PG_REPEATABLE = 1,
-    /* May wait for a link that is down. Without it such a request fails with PG_AWAY. */
+    /* May wait for a link that is down. Without it such a request fails with PG_AWAY, unless the
+     * link is being made for the first time. */
     PG_WAIT = 2,
     /* Goes before all that waits. */
     PG_FIRST = 4,

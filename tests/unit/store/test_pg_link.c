@@ -508,6 +508,19 @@ START_TEST(a_frozen_server_does_not_keep_the_link_from_closing)
 }
 END_TEST
 
+/* Also what does not wait for a link that is known to be down. */
+START_TEST(the_first_connection_is_waited_for)
+{
+    open_link_with(&(struct pg_link_options){0});
+    send_number(CALL_ECHO, PG_REPEATABLE | PG_READ, 7, &replies[0]);
+    send_number(CALL_ECHO, 0, 8, &replies[1]);
+    UNTIL(replies[1].count == 1);
+    ck_assert_int_eq(replies[0].number, 7);
+    ck_assert_int_eq(replies[1].number, 8);
+    close_link();
+}
+END_TEST
+
 /* As when another link's end asks for something. */
 START_TEST(what_comes_after_the_end_fails)
 {
@@ -737,6 +750,7 @@ int main(void)
     tcase_add_test(tcase, a_frozen_backend_hits_the_deadline);
     tcase_add_test(tcase, an_idle_link_notices);
     tcase_add_test(tcase, a_frozen_server_does_not_keep_the_link_from_closing);
+    tcase_add_test(tcase, the_first_connection_is_waited_for);
     tcase_add_test(tcase, what_comes_after_the_end_fails);
     tcase_add_test(tcase, an_overdue_query_is_cancelled);
     tcase_add_test(tcase, requests_behind_others_have_time);
