@@ -128,7 +128,7 @@ test: ## install what is missing, build, and run all tests
 	$(Q)$(MAKE) integration
 
 unit: $(UNIT) $(BUILD)/directord-exec ## the unit tests
-	$(Q)failed=; for t in $(UNIT); do $$t || failed="$$failed $$t"; done; \
+	$(Q)failed=; for t in $(UNIT); do CK_DEFAULT_TIMEOUT=120 $$t || failed="$$failed $$t"; done; \
 	test -z "$$failed" || { echo "Failed:$$failed"; exit 1; }
 
 fuzz-replay: $(FUZZERS) ## the parsers on the inputs that fuzzing has found so far

@@ -163,7 +163,7 @@ def test_postgresql_away_for_three_seconds(rig, database, file, how):
             begin = time.monotonic()
             reply = daemon.request(method, path, body)
             assert reply.status == 503 and int(reply.headers["Retry-After"]) > 0, (method, path, reply)
-            assert time.monotonic() - begin < 10  # nobody waits for the query timeout
+            assert time.monotonic() - begin < 3
         assert daemon.get("/api/ping").status == 200
         time.sleep(3)
         assert daemon.running()
@@ -371,7 +371,7 @@ def test_stop_while_a_claim_skips_what_is_locked(make, database):
         eventually(lambda: slow_calls(database), "the claim is under way")
         begin = time.monotonic()
         daemon.stop()
-        assert time.monotonic() - begin < 20  # it does not wait for the grace
+        assert time.monotonic() - begin < 5
     other.close()
     assert database.sql("SELECT state FROM nodes") == [("stopped",)]
 

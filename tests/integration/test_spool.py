@@ -202,7 +202,7 @@ def test_results_arrive_by_themselves(rig, away, gate):
     begin = time.monotonic()
     check_results(daemon, workflows)
     daemon.run("TWO")
-    assert time.monotonic() - begin < 15  # the five seconds, on a machine that has much to do
+    assert time.monotonic() - begin < 5
     eventually(lambda: spool(daemon).stat().st_size == 0, "the spool is empty")
 
 
@@ -328,7 +328,7 @@ def test_disk_that_does_not_take_what_was_written(synced, away, gate):
 
 def test_frozen_database(rig, gate, database):
     """Deadlines act, the loop never stalls, and all goes on after it."""
-    daemon = rig(query_timeout="3s").start()
+    daemon = rig(query_timeout="1s").start()
     workflows = launch_all(daemon)
     slowest = 0
     with frozen(database.server):
@@ -344,4 +344,4 @@ def test_frozen_database(rig, gate, database):
     begin = time.monotonic()
     check_results(daemon, workflows)
     assert time.monotonic() - begin < 10
-    assert slowest < 2  # nothing has waited for the server
+    assert slowest < 0.5

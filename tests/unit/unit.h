@@ -4,13 +4,6 @@
 #include <check.h>
 #include <stdlib.h>
 
-/* A test that hangs ends after so long, unless the environment says otherwise: no test takes a
- * tenth of it, and a busy machine under sanitizers is ten times slower. */
-__attribute__((constructor)) static inline void unit_set_timeout(void)
-{
-    setenv("CK_DEFAULT_TIMEOUT", "300", 0);
-}
-
 /* Runs the suite and makes main's exit status. CK_FORK=no runs it under a debugger. */
 static inline int unit_run(Suite *suite)
 {

@@ -302,6 +302,7 @@ int main(void)
     Suite *suite = suite_create("postgres");
     TCase *tests = tcase_create("postgres");
     suite_add_tcase(suite, tests);
+    tcase_set_timeout(tests, 60);
     tcase_add_test(tests, a_state_directory_has_one_daemon);
     tcase_add_test(tests, a_state_directory_has_an_id_of_its_own);
     tcase_add_test(tests, places_that_cannot_work_are_refused);

@@ -11,23 +11,13 @@
  * for. */
 #define SOON_US (20 * US_PER_SECOND)
 
-/* From SIGKILL to giving up: for tests that wait for that, and for all others. */
-#define SHORT_KILL_WAIT_MS 3000
-#define LONG_KILL_WAIT_MS 60000
-
 static const char *delegated; /* NULL: there are no groups */
 static struct cgroup_tree tree;
 
 static inline void set_up_plain(void)
 {
-    fixture_set_up(&(struct executor_options){.kill_wait_ms = LONG_KILL_WAIT_MS,
-                                              .launcher = fixture_launcher()});
-}
-
-static inline void set_up_impatient(void)
-{
-    fixture_set_up(&(struct executor_options){.kill_wait_ms = SHORT_KILL_WAIT_MS,
-                                              .launcher = fixture_launcher()});
+    fixture_set_up(
+        &(struct executor_options){.kill_wait_ms = 1000, .launcher = fixture_launcher()});
 }
 
 static inline void set_up_cgroups(void)
@@ -36,7 +26,7 @@ static inline void set_up_cgroups(void)
     if (delegated)
         ck_assert_int_eq(cgroup_tree_open(delegated, &tree, NULL), 0);
     fixture_set_up(&(struct executor_options){
-        .kill_wait_ms = LONG_KILL_WAIT_MS, .cgroups = &tree, .launcher = fixture_launcher()});
+        .kill_wait_ms = 1000, .cgroups = &tree, .launcher = fixture_launcher()});
 }
 
 static inline void tear_down_cgroups(void)
@@ -52,6 +42,7 @@ static inline TCase *add_case(Suite *suite, const char *name, void (*set_up)(voi
 {
     TCase *tcase = tcase_create(name);
     tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_set_timeout(tcase, 60);
     suite_add_tcase(suite, tcase);
     return tcase;
 }

@@ -115,6 +115,7 @@ int main(void)
     Suite *suite = suite_create("children");
     TCase *tcase = tcase_create("starts on other threads");
     tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, an_orphan_may_be_there_before_its_leader);
     tcase_add_test(tcase, a_start_may_fail);
     suite_add_tcase(suite, tcase);

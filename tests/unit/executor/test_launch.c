@@ -27,7 +27,7 @@ static void set_up(void)
     launcher = mem_format("%s/directord-exec", folder);
     copy_launcher(launcher);
     fixture_set_up(
-        &(struct executor_options){.kill_wait_ms = 60000, .cgroups = &tree, .launcher = launcher});
+        &(struct executor_options){.kill_wait_ms = 1000, .cgroups = &tree, .launcher = launcher});
 }
 
 static int remove_one(const char *path, const struct stat *info, int type, struct FTW *walk)
@@ -303,7 +303,7 @@ static void set_up_stand_in(const char *script)
     fprintf(file, "#!/bin/sh\nPATH=/usr/bin:/bin\n%s\n", script);
     fchmod(fileno(file), 0755);
     fclose(file);
-    fixture_set_up(&(struct executor_options){.kill_wait_ms = 60000, .launcher = stand_in});
+    fixture_set_up(&(struct executor_options){.kill_wait_ms = 1000, .launcher = stand_in});
 }
 
 static void tear_down_stand_in(void)
@@ -440,6 +440,7 @@ int main(void)
     TCase *launched = tcase_create("launched");
     TCase *alone = tcase_create("stand-ins");
     tcase_add_checked_fixture(launched, set_up, tear_down);
+    tcase_set_timeout(launched, 30);
     tcase_add_test(launched, identities);
     tcase_add_test(launched, only_pipes_are_given);
     tcase_add_test(launched, refusals);
@@ -451,6 +452,7 @@ int main(void)
     tcase_add_test(launched, usage_without_groups);
     tcase_add_test(launched, group_of_an_attempt);
     suite_add_tcase(suite, launched);
+    tcase_set_timeout(alone, 30);
     tcase_add_test(alone, reports);
     tcase_add_test(alone, no_launcher);
     tcase_add_test(alone, stopped_while_it_launches);

@@ -174,6 +174,7 @@ int main(int argc, char **argv)
     Suite *suite = suite_create("leftovers");
     TCase *tcase = tcase_create("leftovers");
     tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_set_timeout(tcase, 20);
     tcase_add_test(tcase, what_is_left_is_killed);
     tcase_add_test(tcase, who_hangs_holds_nobody_up);
     tcase_add_test(tcase, they_may_hand_over);

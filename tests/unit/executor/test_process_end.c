@@ -179,6 +179,14 @@ START_TEST(what_another_makes_holds_nobody_up)
 }
 END_TEST
 
+static int64_t own_cpu_us(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * US_PER_SECOND +
+           usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+}
+
 static void note_end(struct attempt *attempt, struct attempt_end *end, void *context)
 {
     (void)attempt;
@@ -186,23 +194,22 @@ static void note_end(struct attempt *attempt, struct attempt_end *end, void *con
     *(bool *)context = true;
 }
 
-/* However many are left behind, a turn of the loop looks at few of them. */
+/* However many are left behind, the loop goes on. */
 START_TEST(many_leftovers_hold_nobody_up)
 {
-    enum { COUNT = 500 };
     static const char *const argv[] = {
         "/bin/sh", "-c", "for i in $(seq 500); do setsid sleep 100 & done; exit 0", NULL};
-    struct executor *patient = executor;
     bool has_ended = false;
-    int turns = 0;
-    executor = executor_new(
-        &loop, &(struct executor_options){.turn_budget_us = 1, .kill_wait_ms = LONG_KILL_WAIT_MS});
+    int64_t longest_us = 0;
     executor_start(executor, &(struct attempt_spec){.argv = argv, .envp = environment}, note_end,
                    &has_ended);
-    for (; !has_ended; turns++)
+    while (!has_ended) {
+        int64_t before_us = own_cpu_us();
         uv_run(&loop, UV_RUN_ONCE);
-    ck_assert_int_ge(turns, COUNT);
-    executor_close(patient, NULL, NULL);
+        int64_t took_us = own_cpu_us() - before_us;
+        longest_us = took_us > longest_us ? took_us : longest_us;
+    }
+    ck_assert_msg(longest_us < 15000, "%d us", (int)longest_us);
 }
 END_TEST
 
@@ -244,7 +251,7 @@ START_TEST(what_cannot_be_killed_ends_by_deadline)
     ck_assert_int_eq(run.end.outcome, ATTEMPT_STOPPED);
     if (tracer > 0) { /* where the system lets siblings trace each other */
         ck_assert(run.end.left_behind);
-        ck_assert_int_ge(clock_mono_us() - begun_us, SHORT_KILL_WAIT_MS * INT64_C(1000) - 10000);
+        ck_assert_int_ge(clock_mono_us() - begun_us, 990000);
         kill(tracer, SIGKILL);
         waitpid(tracer, NULL, 0);
     }
@@ -660,7 +667,6 @@ int main(void)
 {
     Suite *suite = suite_create("process_end");
     TCase *plain = add_plain_case(suite);
-    TCase *impatient = add_case(suite, "impatient", set_up_impatient, fixture_tear_down);
     TCase *grouped = add_grouped_case(suite);
     add_common_tests(plain);
     tcase_add_test(plain, a_start_that_does_not_come_back_is_told);
@@ -670,9 +676,9 @@ int main(void)
     tcase_add_test(plain, one_that_nothing_watches_ends_as_well);
     tcase_add_test(plain, what_another_makes_holds_nobody_up);
     tcase_add_test(plain, many_leftovers_hold_nobody_up);
-    tcase_add_test(impatient, what_cannot_be_killed_ends_by_deadline);
-    tcase_add_test(impatient, a_tracer_that_does_not_look_keeps_nobody_busy);
-    tcase_add_test(impatient, who_hangs_in_exit_holds_up_none_that_is_younger);
+    tcase_add_test(plain, what_cannot_be_killed_ends_by_deadline);
+    tcase_add_test(plain, a_tracer_that_does_not_look_keeps_nobody_busy);
+    tcase_add_test(plain, who_hangs_in_exit_holds_up_none_that_is_younger);
     tcase_add_loop_test(plain, closing_ends_all, 0, 6);
     tcase_add_test(plain, closing_amid_a_sweep);
     add_common_tests(grouped);

@@ -434,6 +434,7 @@ int main(void)
     Suite *suite = suite_create("decide");
     TCase *tests = tcase_create("decide");
     tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, story, 0, sizeof stories / sizeof *stories);
     tcase_add_loop_test(tests, long_past, 0, sizeof pasts / sizeof *pasts);
     tcase_add_loop_test(tests, clock_set, 0, 3);

@@ -368,6 +368,7 @@ int main(void)
     Suite *suite = suite_create("watcher");
     TCase *tests = tcase_create("watcher");
     tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_set_timeout(tests, 60);
     tcase_add_test(tests, renamed_into_place);
     tcase_add_test(tests, written_in_place);
     tcase_add_test(tests, written_twice);

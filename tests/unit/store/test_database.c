@@ -288,6 +288,7 @@ int main(void)
 {
     Suite *suite = suite_create("database");
     TCase *tcase = tcase_create("database");
+    tcase_set_timeout(tcase, 60);
     tcase_add_unchecked_fixture(tcase, start_server, stop_server);
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_add_test(tcase, migrations_are_applied_once);

@@ -299,6 +299,7 @@ int main(void)
     tcase_add_test(tests, what_an_earlier_daemon_left);
     tcase_add_loop_test(tests, a_daemon_that_ends_while_it_reads, 0, 2);
     tcase_add_test(tests, an_end_that_the_database_refuses);
+    tcase_set_timeout(tests, 20);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }
